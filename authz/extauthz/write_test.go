@@ -1,0 +1,78 @@
+package extauthz
+
+import (
+	"slices"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/gatehouse-mesh/gatehouse/authz"
+)
+
+func field(name, value string) authz.Field { return authz.Field{Name: name, Value: value} }
+
+// TestWriteAllow gives write what an Authorizer never should.
+func TestWriteAllow(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		d    authz.Decision
+		ok   bool
+	}{
+		{"plain", authz.Decision{Set: []authz.Field{field("x-auth-request-user", "alice")}, Remove: []string{"x_auth"}}, true},
+		{"UTF-8 cookie", authz.Decision{Set: []authz.Field{field("cookie", "a=é")}}, true},
+		{"cookie that is not UTF-8", authz.Decision{Set: []authz.Field{field("cookie", "a=\xe9")}}, false},
+		{"CR LF", authz.Decision{Set: []authz.Field{field("x-auth-request-user", "a\r\nx-evil: 1")}}, false},
+		{"NUL", authz.Decision{Set: []authz.Field{field("x-auth-request-user", "a\x00")}}, false},
+		{"DEL", authz.Decision{Set: []authz.Field{field("x-auth-request-user", "a\x7f")}}, false},
+		{"path", authz.Decision{Set: []authz.Field{field(":path", "/")}}, false},
+		{"host", authz.Decision{Set: []authz.Field{field("host", "a")}}, false},
+		{"content-length", authz.Decision{Set: []authz.Field{field("content-length", "0")}}, false},
+		{"transfer-encoding", authz.Decision{Set: []authz.Field{field("transfer-encoding", "chunked")}}, false},
+		{"upper case", authz.Decision{Set: []authz.Field{field("X-User", "a")}}, false},
+		{"no name", authz.Decision{Set: []authz.Field{field("", "a")}}, false},
+		{"remove nothing", authz.Decision{Remove: []string{""}}, false},
+		{"remove host", authz.Decision{Remove: []string{"host"}}, false},
+		{"remove content-length", authz.Decision{Remove: []string{"content-length"}}, false},
+		{"remove a pseudo header", authz.Decision{Remove: []string{":path"}}, false},
+		{"remove a line", authz.Decision{Remove: []string{"a\r\nb"}}, false},
+		{"remove beyond ASCII", authz.Decision{Remove: []string{"x-auth-requeſt-user"}}, false},
+	}
+	for _, test := range tests {
+		test.d.Outcome = authz.Allow
+		if _, ok := write(&authz.Request{}, &test.d); ok != test.ok {
+			t.Errorf("%s: write = %v, want %v", test.name, ok, test.ok)
+		}
+	}
+}
+
+func TestWriteAllowEmptyValue(t *testing.T) {
+	t.Parallel()
+	out, ok := write(&authz.Request{}, &authz.Decision{Outcome: authz.Allow, Set: []authz.Field{field("x-auth-request-email", "")}})
+	if !ok || len(out.GetOkResponse().GetHeaders()) != 0 || !slices.Equal(out.GetOkResponse().GetHeadersToRemove(), []string{"x-auth-request-email"}) {
+		t.Errorf("write = %v, %v, want the header removed", out, ok)
+	}
+}
+
+// Whatever write lets through has to survive the codec, or it becomes an RPC error.
+func TestWriteMarshals(t *testing.T) {
+	t.Parallel()
+	bad := "\xff\x00\r\n"
+	out, ok := write(&authz.Request{ID: bad}, &authz.Decision{
+		Rule: bad, Reason: bad, Identity: &authz.Identity{Subject: bad, Provider: bad, Session: bad},
+		Response: authz.Response{Status: 403, Body: []byte(bad)},
+	})
+	if _, err := proto.Marshal(out); !ok || err != nil {
+		t.Errorf("write = %v, then Marshal = %v", ok, err)
+	}
+}
+
+func TestBare(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{500, 503} {
+		out := bare(status)
+		if got := int(out.GetDeniedResponse().GetStatus().GetCode()); got != status || out.GetStatus().GetCode() == 0 {
+			t.Errorf("bare(%d) = %v", status, out)
+		}
+	}
+}
