@@ -58,8 +58,17 @@ func NewProvider(cfg ProviderConfig) (*Provider, error) { panic("contract") }
 // Run keeps discovery and keys fresh until ctx ends. It survives the provider being down at start.
 func (p *Provider) Run(ctx context.Context) error { panic("contract") }
 
-func (p *Provider) Name() string      { return p.cfg.Name }
-func (p *Provider) Issuer() string    { return p.cfg.Issuer }
+func (p *Provider) Name() string   { return p.cfg.Name }
+func (p *Provider) Issuer() string { return p.cfg.Issuer }
+
+// ClientID is our name at the provider, or empty without a login client.
+func (p *Provider) ClientID() string {
+	if p.cfg.Client == nil {
+		return ""
+	}
+	return p.cfg.Client.ID
+}
+
 func (p *Provider) Keys() *RemoteKeys { panic("contract") }
 
 // Ready reports whether discovery and keys have been read.
