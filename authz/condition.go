@@ -1,17 +1,378 @@
 package authz
 
-// Condition reports whether an identity may pass: nil holds, the error says why
-// not (for operators; it never leaves in a response). The zero value (nil) is
-// no condition at all and refused by NewPolicy on an authenticated rule.
-type Condition func(*Request, *Identity) error
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
 
-func AnyUser() Condition                                    { panic("contract") }
-func Groups(any ...string) Condition                        { panic("contract") }
-func Emails(any ...string) Condition                        { panic("contract") } // verified e-mail only
-func EmailDomains(any ...string) Condition                  { panic("contract") } // verified e-mail only; "*.example.com" covers subdomains
-func Subjects(globs ...string) (Condition, error)           { panic("contract") } // "*" matches any run of characters
-func ClaimIn(pointer string, any ...any) (Condition, error) { panic("contract") } // the claim equals one of any, or is an array that contains one
-func Audience(any ...string) Condition                      { panic("contract") }
-func FromProvider(name string) Condition                    { panic("contract") }
-func All(cs ...Condition) Condition                         { panic("contract") }
-func Any(cs ...Condition) Condition                         { panic("contract") }
+// Condition reports whether an identity may pass. Those of this package are made
+// by AnyUser, Groups and so on; another package makes one of a function. The zero
+// value is no condition at all: NewPolicy refuses it on an authenticated rule.
+type Condition struct {
+	// Check returns nil where the condition holds; else the error says why not,
+	// for operators: it never leaves in a response.
+	Check func(*Request, *Identity) error
+	// Text names the condition for operators, and two conditions of the same
+	// text are the same condition. Empty: like no other.
+	Text string
+	// OfProvider says that Check looks at names that only mean something together
+	// with the provider that gave them out, such as a subject or a group. A rule
+	// with several providers has to say which one is meant: All(FromProvider(…), …).
+	OfProvider bool
+
+	fromProvider bool  // holds for one provider, or says so for each alternative
+	err          error // why it cannot be used
+}
+
+func invalid(format string, args ...any) Condition {
+	return Condition{err: fmt.Errorf(format, args...)}
+}
+
+const anyUserText = "any_user"
+
+// AnyUser holds for everybody whom a source of the rule knows.
+func AnyUser() Condition {
+	return Condition{Text: anyUserText, Check: func(*Request, *Identity) error { return nil }}
+}
+
+// Groups holds for a member of one of the groups. Names are compared exactly.
+func Groups(anyOf ...string) Condition {
+	if err := checkNames("groups", anyOf); err != nil {
+		return Condition{err: err}
+	}
+	failed := fmt.Errorf("in none of the groups %q", anyOf)
+	want := set(anyOf)
+	return Condition{Text: text("groups", anyOf), OfProvider: true, Check: func(_ *Request, id *Identity) error {
+		if slices.ContainsFunc(id.Groups, func(g string) bool { return want[g] }) {
+			return nil
+		}
+		return failed
+	}}
+}
+
+// Emails holds for one of the addresses, if it is verified. The local part is
+// compared exactly, the domain without regard to case.
+func Emails(anyOf ...string) Condition {
+	if err := checkNames("emails", anyOf); err != nil {
+		return Condition{err: err}
+	}
+	want := map[string]bool{}
+	for _, e := range anyOf {
+		local, domain, ok := parseEmail(e)
+		if !ok {
+			return invalid("%q is not an e-mail address", e)
+		}
+		want[local+"@"+domain] = true
+	}
+	return emailCondition(text("emails", anyOf), func(local, domain string) bool { return want[local+"@"+domain] })
+}
+
+// EmailDomains holds for a verified address in one of the domains;
+// "*.example.com" covers everything below example.com, and not itself.
+func EmailDomains(anyOf ...string) Condition {
+	if err := checkNames("email_domains", anyOf); err != nil {
+		return Condition{err: err}
+	}
+	exact, below := map[string]bool{}, map[string]bool{}
+	for _, d := range anyOf {
+		base, wild := strings.CutPrefix(d, "*.")
+		if !cleanName(base) || strings.IndexByte(base, '.') < 0 {
+			return invalid("%q is not a domain such as example.com or *.example.com", d)
+		}
+		if wild {
+			below[lowerASCII(base)] = true
+		} else {
+			exact[lowerASCII(base)] = true
+		}
+	}
+	return emailCondition(text("email_domains", anyOf), func(_, domain string) bool {
+		return exact[domain] || len(below) > 0 && underAny(domain, below)
+	})
+}
+
+// underAny reports whether a parent domain of domain is in parents.
+func underAny(domain string, parents map[string]bool) bool {
+	for {
+		_, parent, ok := strings.Cut(domain, ".")
+		if !ok {
+			return false
+		}
+		if parents[parent] {
+			return true
+		}
+		domain = parent
+	}
+}
+
+func emailCondition(text string, holds func(local, domain string) bool) Condition {
+	return Condition{Text: text, OfProvider: true, Check: func(_ *Request, id *Identity) error {
+		if id.Email == "" {
+			return errors.New("no e-mail address")
+		}
+		if !id.EmailVerified {
+			return errors.New("e-mail address is not verified")
+		}
+		local, domain, ok := parseEmail(id.Email)
+		if !ok {
+			return errors.New("e-mail address is malformed")
+		}
+		if !holds(local, domain) {
+			return errors.New("e-mail address is not listed")
+		}
+		return nil
+	}}
+}
+
+// parseEmail takes plain addresses only, local@domain as in RFC 5321 section
+// 4.1.2 without quoting, comments or Unicode: whatever two programs could read
+// differently is no address. The domain is returned in lower case.
+func parseEmail(s string) (local, domain string, ok bool) {
+	local, domain, ok = strings.Cut(s, "@")
+	if !ok || local == "" || len(local) > 64 || !cleanName(domain) || strings.IndexByte(domain, '_') >= 0 {
+		return "", "", false
+	}
+	for i := range len(local) {
+		if !tokenByte[local[i]] && strings.IndexByte("/=?{}", local[i]) < 0 {
+			return "", "", false
+		}
+	}
+	if local[0] == '.' || local[len(local)-1] == '.' || strings.Contains(local, "..") {
+		return "", "", false
+	}
+	return local, lowerASCII(domain), true
+}
+
+// Subjects holds for a subject that matches one of the globs, in which "*"
+// stands for any run of characters and everything else for itself.
+func Subjects(globs ...string) (Condition, error) {
+	if err := checkNames("subjects", globs); err != nil {
+		return Condition{}, err
+	}
+	for _, g := range globs {
+		if strings.Trim(g, "*") == "" {
+			return Condition{}, fmt.Errorf("subject %q is everybody: say any_user", g)
+		}
+	}
+	globs = slices.Clone(globs)
+	failed := fmt.Errorf("subject matches none of %q", globs)
+	return Condition{Text: text("subjects", globs), OfProvider: true, Check: func(_ *Request, id *Identity) error {
+		if slices.ContainsFunc(globs, func(g string) bool { return matchGlob(g, id.Subject) }) {
+			return nil
+		}
+		return failed
+	}}, nil
+}
+
+// matchGlob takes each literal piece at its first place, which is enough when
+// "*" is the only wildcard, and linear.
+func matchGlob(glob, s string) bool {
+	head, rest, wild := strings.Cut(glob, "*")
+	if !wild {
+		return s == glob
+	}
+	s, ok := strings.CutPrefix(s, head)
+	for ok {
+		var piece string
+		piece, rest, wild = strings.Cut(rest, "*")
+		if !wild {
+			return strings.HasSuffix(s, piece)
+		}
+		_, s, ok = strings.Cut(s, piece)
+	}
+	return false
+}
+
+// ClaimIn holds where the claim at pointer (see Claims.Lookup) equals one of
+// anyOf, or is an array with a member that does. Values are strings, bools and
+// numbers, and equal only a claim of the same type.
+func ClaimIn(pointer string, anyOf ...any) (Condition, error) {
+	if err := checkPointer(pointer); err != nil {
+		return Condition{}, err
+	}
+	if len(anyOf) == 0 {
+		return Condition{}, fmt.Errorf("claim %q: the list of values is empty", pointer)
+	}
+	wants := make([]any, len(anyOf))
+	for i, v := range anyOf {
+		want, ok := scalar(v)
+		if !ok {
+			return Condition{}, fmt.Errorf("claim %q: %v is not a non-empty string, a number or a bool", pointer, v)
+		}
+		wants[i] = want
+	}
+	failed := fmt.Errorf("claim %q is none of the wanted values", pointer)
+	c := Condition{Text: fmt.Sprintf("claim %q in %#v", pointer, wants), OfProvider: true}
+	c.Check = func(_ *Request, id *Identity) error {
+		v, _ := id.Claims.Lookup(pointer)
+		if list, ok := v.([]any); ok && slices.ContainsFunc(list, func(v any) bool { return isOneOf(v, wants) }) {
+			return nil
+		}
+		if isOneOf(v, wants) {
+			return nil
+		}
+		return failed
+	}
+	return c, nil
+}
+
+// scalar brings a wanted value into the form that ParseClaims gives claims.
+func scalar(v any) (any, bool) {
+	switch v := v.(type) {
+	case string:
+		return v, v != ""
+	case bool, json.Number:
+		return v, true
+	case int:
+		return json.Number(strconv.Itoa(v)), true
+	case int64:
+		return json.Number(strconv.FormatInt(v, 10)), true
+	case uint64:
+		return json.Number(strconv.FormatUint(v, 10)), true
+	case float64:
+		return json.Number(strconv.FormatFloat(v, 'g', -1, 64)), true
+	}
+	return nil, false
+}
+
+// isOneOf compares scalars only: an array or object in v would not be comparable.
+func isOneOf(v any, wants []any) bool {
+	switch v.(type) {
+	case string, bool, json.Number:
+		return slices.Contains(wants, v)
+	}
+	return false
+}
+
+// Audience holds for a credential that was made out for one of the audiences.
+func Audience(anyOf ...string) Condition {
+	if err := checkNames("audience", anyOf); err != nil {
+		return Condition{err: err}
+	}
+	failed := fmt.Errorf("audience is none of %q", anyOf)
+	want := set(anyOf)
+	return Condition{Text: text("audience", anyOf), Check: func(_ *Request, id *Identity) error {
+		if slices.ContainsFunc(id.Audience, func(a string) bool { return want[a] }) {
+			return nil
+		}
+		return failed
+	}}
+}
+
+// FromProvider holds for identities of one provider.
+func FromProvider(name string) Condition {
+	if name == "" {
+		return invalid("the name of the provider is empty")
+	}
+	failed := fmt.Errorf("identity is not from provider %q", name)
+	return Condition{Text: text("provider", []string{name}), fromProvider: true, Check: func(_ *Request, id *Identity) error {
+		if id.Provider == name {
+			return nil
+		}
+		return failed
+	}}
+}
+
+// All holds where each of cs does.
+func All(cs ...Condition) Condition {
+	c, ok := combine("all", cs)
+	if !ok || len(cs) == 1 {
+		return c
+	}
+	for _, each := range cs {
+		c.fromProvider = c.fromProvider || each.fromProvider
+		c.OfProvider = c.OfProvider || each.OfProvider
+	}
+	c.OfProvider = c.OfProvider && !c.fromProvider
+	c.Check = func(r *Request, id *Identity) error {
+		for i := range cs {
+			if err := cs[i].Check(r, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return c
+}
+
+// Any holds where one of cs does.
+func Any(cs ...Condition) Condition {
+	c, ok := combine("any", cs)
+	if !ok || len(cs) == 1 {
+		return c
+	}
+	c.fromProvider = true
+	for _, each := range cs {
+		c.fromProvider = c.fromProvider && each.fromProvider
+		c.OfProvider = c.OfProvider || each.OfProvider
+	}
+	c.Check = func(r *Request, id *Identity) error {
+		var errs []error
+		for i := range cs {
+			err := cs[i].Check(r, id)
+			if err == nil {
+				return nil
+			}
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
+	}
+	return c
+}
+
+// combine returns what All and Any share, or an unusable condition and false.
+func combine(word string, cs []Condition) (Condition, bool) {
+	if len(cs) == 0 {
+		return invalid("%s of no conditions", word), false
+	}
+	if len(cs) == 1 {
+		return cs[0], true
+	}
+	texts := make([]string, len(cs))
+	for i, c := range cs {
+		if err := c.problem(); err != nil {
+			return Condition{err: err}, false
+		}
+		texts[i] = c.Text
+	}
+	if slices.Contains(texts, "") {
+		return Condition{}, true
+	}
+	return Condition{Text: word + "(" + strings.Join(texts, ", ") + ")"}, true
+}
+
+// problem says why the condition cannot be used, or nil.
+func (c Condition) problem() error {
+	if c.err == nil && c.Check == nil {
+		return errors.New("no condition")
+	}
+	return c.err
+}
+
+func checkNames(what string, names []string) error {
+	if len(names) == 0 {
+		return fmt.Errorf("the list of %s is empty", what)
+	}
+	if slices.Contains(names, "") {
+		return fmt.Errorf("the list of %s has an empty entry", what)
+	}
+	return nil
+}
+
+func set(names []string) map[string]bool {
+	m := make(map[string]bool, len(names))
+	for _, n := range names {
+		m[n] = true
+	}
+	return m
+}
+
+// text is the same for the same names in any order.
+func text(what string, names []string) string {
+	names = slices.Clone(names)
+	slices.Sort(names)
+	return fmt.Sprintf("%s %q", what, slices.Compact(names))
+}

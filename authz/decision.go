@@ -8,10 +8,40 @@ import (
 // Outcome is the kind of a Decision. The zero value is Deny.
 type Outcome int
 
+// The kinds of Decision.
 const (
 	Deny   Outcome = iota
 	Allow          // pass on to the application
 	Answer         // our own page or redirect; never an allow
+)
+
+func (o Outcome) String() string {
+	switch o {
+	case Deny:
+		return "deny"
+	case Allow:
+		return "allow"
+	case Answer:
+		return "answer"
+	}
+	return "unknown"
+}
+
+// Reasons of a Decision. The list is fixed, so that it can label a metric.
+const (
+	ReasonAllowed         = "allowed"
+	ReasonAnonymous       = "anonymous"
+	ReasonNoRule          = "no_rule"
+	ReasonAmbiguousPath   = "ambiguous_path"
+	ReasonMalformed       = "malformed_request"
+	ReasonNoCredentials   = "no_credentials"
+	ReasonBadCredentials  = "bad_credentials"
+	ReasonCondition       = "condition_failed"
+	ReasonHeadersTooLarge = "headers_too_large"
+	ReasonUnavailable     = "unavailable"
+	ReasonOverloaded      = "overloaded"
+	ReasonPanic           = "panic"
+	ReasonEndpoint        = "endpoint"
 )
 
 // Response is an HTTP response of our own.
@@ -26,7 +56,7 @@ type Response struct {
 type Decision struct {
 	Outcome  Outcome
 	Rule     string // name of the rule, or empty
-	Reason   string // short fixed code: "allowed", "no_rule", "no_credentials", … a safe metric label
+	Reason   string // one of the Reason constants
 	Detail   string // free text for the log, bounded; may be empty
 	Identity *Identity
 	Set      []Field  // Allow: headers for the application, overwriting
@@ -39,30 +69,8 @@ type Problem struct {
 	Status     int           // 302 (sign in), 400, 401, 403, 404, 405, 429, 500, 503
 	Reason     string        // as in Decision; choose words by it, never print Detail
 	Challenge  Challenge     // 302 and 401
-	RetryAfter time.Duration // 503
+	RetryAfter time.Duration // 429 and 503
 }
 
 // Endpoint answers a request to one of our own addresses.
 type Endpoint func(context.Context, *Request) Response
-
-// Config is what an Authorizer works with.
-type Config struct {
-	Policy    *Policy
-	Endpoints func(host, path string) Endpoint         // asked before the rules; nil result: none; nil func: none
-	Render    func(*Request, Problem) Response         // nil: plain text
-	Observe   func(*Request, *Decision, time.Duration) // called once per decision; nil: not
-}
-
-// Authorizer decides about requests. It is immutable and safe for concurrent use.
-type Authorizer struct{ cfg Config }
-
-func New(cfg Config) (*Authorizer, error) { panic("contract") }
-
-// Authorize never fails: what goes wrong is a Decision, closed.
-func (a *Authorizer) Authorize(ctx context.Context, r *Request) Decision { panic("contract") }
-
-// Reject answers a request that NewRequest refused with err.
-func (a *Authorizer) Reject(r *Request, err error) Decision { panic("contract") }
-
-// Fail answers when no decision could be reached: overload (503) or a panic (500).
-func (a *Authorizer) Fail(r *Request, status int, reason string) Decision { panic("contract") }

@@ -6,18 +6,6 @@ import (
 	"time"
 )
 
-// Claims are the members of a token's payload, decoded strictly: exact names,
-// no duplicates at any depth, numbers as json.Number, valid UTF-8, bounded depth.
-// A Claims value is shared and must not be changed.
-type Claims map[string]any
-
-// ParseClaims decodes a JSON object strictly (security.md J14).
-func ParseClaims(data []byte) (Claims, error) { panic("contract") }
-
-// Lookup finds the value at a JSON Pointer (RFC 6901). A pointer without a
-// leading "/" names a top-level member literally.
-func (c Claims) Lookup(pointer string) (any, bool) { panic("contract") }
-
 // Identity is who is asking, as a provider attested it. It is immutable and
 // may be shared between requests.
 type Identity struct {

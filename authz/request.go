@@ -1,25 +1,20 @@
 package authz
 
-// Field is one header line. Name is lower case; Value is the text as received.
-type Field struct{ Name, Value string }
+import (
+	"errors"
+	"strings"
+	"unicode/utf8"
+)
 
-// Header is an ordered list of header lines with lower-case names and without
-// pseudo-headers. The zero value is an empty header.
-type Header []Field
-
-// Get returns the first value of name, which must be lower case, and how many
-// lines carry that name.
-func (h Header) Get(name string) (value string, n int) { panic("contract") }
-
-// Caller says what kind of program sent a request, and so how it can be refused.
-type Caller int
-
+// Limits on what a client may send. Envoy's default for all headers is 60 KiB.
 const (
-	Fetch      Caller = iota // scripts, API clients, anything that can not follow a login; the zero value
-	Navigation               // a browser loading a top-level document with GET
-	GRPC                     // content-type application/grpc or application/grpc+…
-	Upgrade                  // a WebSocket or other upgrade
-	Preflight                // a CORS preflight
+	maxMethod      = 32
+	maxPath        = 8 << 10
+	maxTarget      = 32 << 10
+	maxHeaderLines = 256
+	maxHeaderBytes = 60 << 10
+	maxRequestID   = 64
+	maxPeer        = 256
 )
 
 // Peer is what the proxy attests about the other end of the connection.
@@ -52,13 +47,170 @@ type Request struct {
 	ID       string
 }
 
+var (
+	errMethod      = errors.New("method is not an upper-case word")
+	errTarget      = errors.New("target is too long, has a fragment or is not printable ASCII")
+	errPath        = errors.New("path does not begin with a slash or is too long")
+	errEscape      = errors.New("path has a broken escape or one of a control character")
+	errEscapeUTF8  = errors.New("escapes in path are not UTF-8")
+	errHeaderLimit = errors.New("too many or too large headers")
+	errHeaderName  = errors.New("header name is not a lower-case token")
+	errBearer      = errors.New("more than one bearer credential")
+)
+
 // NewRequest brings raw into canonical form. An error means 400. The returned
-// Request is never nil: with an error it holds only what is safe to log.
-func NewRequest(raw Raw) (*Request, error) { panic("contract") }
+// Request is never nil: with an error it holds only what is safe to log, and
+// Caller, so that the refusal can suit it.
+func NewRequest(raw Raw) (*Request, error) {
+	r := &Request{Peer: cleanPeer(raw.Peer), ID: cleanID(raw.ID)}
+	var errs [4]error
+	errs[0] = checkHeader(raw.Header)
+	if errs[0] == nil {
+		r.Header = raw.Header
+		r.Caller = callerOf(raw.Method, raw.Header)
+	}
+	if errs[1] = checkMethod(raw.Method); errs[1] == nil {
+		r.Method = raw.Method
+	}
+	r.Host, r.Port, errs[2] = parseAuthority(raw.Authority)
+	r.Path, r.RawQuery, errs[3] = splitTarget(raw.Target)
+	for _, err := range errs {
+		if err != nil {
+			r.Header, r.RawQuery = nil, ""
+			return r, err
+		}
+	}
+	return r, nil
+}
 
-// ClientAddress finds the client's address for logs, never for a decision.
-type ClientAddress func(h Header, peer string) string
+// checkMethod refuses lower case: some applications fold it, and so would run a
+// "post" that a rule for POST has not seen.
+func checkMethod(s string) error {
+	if s == "" || len(s) > maxMethod {
+		return errMethod
+	}
+	for i := range len(s) {
+		if !tokenByte[s[i]] || 'a' <= s[i] && s[i] <= 'z' {
+			return errMethod
+		}
+	}
+	return nil
+}
 
-func PeerAddress() ClientAddress              { panic("contract") }
-func HeaderAddress(name string) ClientAddress { panic("contract") } // e.g. x-envoy-external-address; falls back to peer
-func ForwardedFor(hops int) ClientAddress     { panic("contract") } // the hops-th entry from the right of x-forwarded-for; falls back to peer
+// splitTarget splits at the first "?" by hand: a parser of URLs would find
+// authorities, fragments and user names in it.
+func splitTarget(s string) (path, query string, err error) {
+	if len(s) > maxTarget {
+		return "", "", errTarget
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' || s[i] == '#' {
+			return "", "", errTarget
+		}
+	}
+	path, query, _ = strings.Cut(s, "?")
+	if err := checkPath(path); err != nil {
+		return "", "", err
+	}
+	return path, query, nil
+}
+
+// checkPath expects printable ASCII.
+func checkPath(s string) error {
+	if s == "" || s[0] != '/' || len(s) > maxPath {
+		return errPath
+	}
+	foreign := false
+	for i := strings.IndexByte(s, '%'); i >= 0 && i < len(s); i++ {
+		if s[i] != '%' {
+			continue
+		}
+		c, ok := escapeAt(s, i)
+		if !ok || c < ' ' || c == 0x7f {
+			return errEscape
+		}
+		foreign = foreign || c >= utf8.RuneSelf
+	}
+	if foreign && !utf8.ValidString(unescape(s, anyByte)) {
+		return errEscapeUTF8
+	}
+	return nil
+}
+
+func checkHeader(h Header) error {
+	if len(h) > maxHeaderLines {
+		return errHeaderLimit
+	}
+	size := 0
+	for i := range h {
+		name := h[i].Name
+		size += len(name) + len(h[i].Value)
+		if size > maxHeaderBytes {
+			return errHeaderLimit
+		}
+		if !lowerToken(name) {
+			return errHeaderName
+		}
+	}
+	if severalBearers(h) {
+		return errBearer
+	}
+	return nil
+}
+
+func lowerToken(s string) bool {
+	for i := range len(s) {
+		if !tokenByte[s[i]] || 'A' <= s[i] && s[i] <= 'Z' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// severalBearers reports whether a bearer credential came twice. Envoy joins
+// Authorization lines with a comma, which no token contains (RFC 6750 section 2.1).
+func severalBearers(h Header) bool {
+	lines, bearers := 0, 0
+	for i := range h {
+		if h[i].Name != "authorization" {
+			continue
+		}
+		lines++
+		if _, ok := bearerToken(h[i].Value); ok {
+			bearers++
+			if strings.IndexByte(h[i].Value, ',') >= 0 {
+				return true
+			}
+		}
+	}
+	return bearers > 0 && lines > 1
+}
+
+func cleanID(s string) string {
+	ok := func(c byte) bool { return isAlnum(c) || c == '-' || c == '_' || c == '.' }
+	s = cut(s, maxRequestID)
+	for i := range len(s) {
+		if !ok(s[i]) {
+			b := make([]byte, 0, len(s))
+			for j := range len(s) {
+				if ok(s[j]) {
+					b = append(b, s[j])
+				}
+			}
+			return string(b)
+		}
+	}
+	return s
+}
+
+func cleanPeer(p Peer) Peer {
+	return Peer{Address: cut(p.Address, maxPeer), Principal: principal(p.Principal), Client: cut(p.Client, maxPeer)}
+}
+
+// principal drops what is too long to compare rather than cut it into another name.
+func principal(s string) string {
+	if len(s) > 2<<10 {
+		return ""
+	}
+	return s
+}
