@@ -65,15 +65,6 @@ var tokenByte = func() (t [256]bool) {
 	return t
 }()
 
-func isToken(s string) bool {
-	for i := range len(s) {
-		if !tokenByte[s[i]] {
-			return false
-		}
-	}
-	return s != ""
-}
-
 func hexValue(c byte) (v byte, ok bool) {
 	switch {
 	case isDigit(c):

@@ -43,15 +43,23 @@ func (a *Authorizer) Authorize(ctx context.Context, r *Request) Decision {
 	})
 }
 
-// Answer serves our own addresses only, for an edge in front of which no
-// application stands. Everything else is a 404, and never an allow.
-func (a *Authorizer) Answer(ctx context.Context, r *Request) Decision {
-	return a.observed(r, func() Decision {
-		if endpoint := a.endpoint(r); endpoint != nil {
-			return a.answer(ctx, r, endpoint)
-		}
-		return a.deny(r, Decision{Reason: ReasonEndpoint}, Problem{Status: 404})
+// serveEndpoint serves our own addresses only, for an edge behind which no
+// application stands. false: there is no such address, and nothing was observed.
+func (a *Authorizer) serveEndpoint(ctx context.Context, r *Request) (Decision, bool) {
+	var endpoint Endpoint
+	found := a.guarded(r, func() Decision {
+		endpoint = a.endpoint(r)
+		return Decision{}
 	})
+	if endpoint == nil && found.Reason == "" {
+		return Decision{}, false
+	}
+	return a.observed(r, func() Decision {
+		if endpoint == nil {
+			return found // looking for it panicked
+		}
+		return a.answer(ctx, r, endpoint)
+	}), true
 }
 
 // Reject answers a request that NewRequest refused with err.
@@ -161,9 +169,9 @@ func (a *Authorizer) judge(ctx context.Context, r *Request) Decision {
 	case ReasonAllowed:
 		return a.allow(r, rule, v.identity, ReasonAllowed)
 	case ReasonNoCredentials, ReasonBadCredentials:
-		return a.deny(r, d, challenge(r, rule, &v))
+		return a.deny(r, d, signIn(r, challenge(r, rule, &v)))
 	case ReasonCondition:
-		return a.deny(r, d, Problem{Status: 403})
+		return a.deny(r, d, Problem{Status: 403, Challenge: challenge(r, rule, &v)})
 	}
 	return a.deny(r, d, Problem{Status: 503})
 }
@@ -288,10 +296,9 @@ func satisfies(r *Request, rule *Rule, id *Identity) error {
 	return rule.Require.Check(r, id)
 }
 
-// challenge sends a navigation to the login, and tells everybody else what
-// credentials are missing.
-func challenge(r *Request, rule *Rule, v *verdict) Problem {
-	p := Problem{Status: 401}
+// challenge joins what the sources that judged r say about signing in.
+func challenge(r *Request, rule *Rule, v *verdict) Challenge {
+	var all Challenge
 	for i, s := range rule.Sources {
 		if v.bearer && s.Login {
 			continue
@@ -301,16 +308,22 @@ func challenge(r *Request, rule *Rule, v *verdict) Problem {
 			err = v.errs[i]
 		}
 		c := s.Authenticator.Challenge(r, err)
-		if p.Challenge.Location == "" {
-			p.Challenge.Location = c.Location
+		if all.Location == "" && localAddress(c.Location) {
+			all.Location = c.Location
 		}
-		p.Challenge.WWWAuthenticate = joinChallenges(p.Challenge.WWWAuthenticate, c.WWWAuthenticate)
-		p.Challenge.Clear = append(p.Challenge.Clear, c.Clear...)
+		all.WWWAuthenticate = joinChallenges(all.WWWAuthenticate, c.WWWAuthenticate)
+		all.Clear = append(all.Clear, c.Clear...)
 	}
-	if r.Caller == Navigation && localAddress(p.Challenge.Location) {
-		p.Status = 302
+	return all
+}
+
+// signIn sends a navigation to the login, and tells everybody else what
+// credentials are missing.
+func signIn(r *Request, c Challenge) Problem {
+	if r.Caller == Navigation && c.Location != "" {
+		return Problem{Status: 302, Challenge: c}
 	}
-	return p
+	return Problem{Status: 401, Challenge: c}
 }
 
 func joinChallenges(a, b string) string {
@@ -326,5 +339,5 @@ func joinChallenges(a, b string) string {
 // localAddress reports whether s is a path on the host that was asked for, as
 // every browser reads it.
 func localAddress(s string) bool {
-	return len(s) > 1 && s[0] == '/' && s[1] != '/' && s[1] != '\\' && sendable(s)
+	return len(s) > 1 && s[0] == '/' && s[1] != '/' && s[1] != '\\' && validValue(s)
 }

@@ -3,7 +3,6 @@ package authz
 import (
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // CookiePrefix begins the name of every cookie that Gatehouse sets. All of them
@@ -90,7 +89,7 @@ func (h Header) keepForeign() (rest string, cut bool) {
 			switch {
 			case strings.HasPrefix(trimOWS(pair), CookiePrefix):
 				cut = true
-			case trimOWS(pair) == "" || !sendable(pair) || !utf8.ValidString(pair):
+			case trimOWS(pair) == "" || !validValue(pair):
 			case b.Len() == 0:
 				b.WriteString(strings.TrimLeft(pair, " \t"))
 				gap = ""

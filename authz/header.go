@@ -105,14 +105,3 @@ func encodeGroups(groups []string) string {
 	}
 	return b.String()
 }
-
-// sendable reports whether s can stand in a header value as it is: text without
-// control characters, and not empty.
-func sendable(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' && s[i] != '\t' || s[i] == 0x7f {
-			return false
-		}
-	}
-	return s != ""
-}

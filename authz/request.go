@@ -160,7 +160,7 @@ func checkHeader(h Header) error {
 
 func lowerToken(s string) bool {
 	for i := range len(s) {
-		if !tokenByte[s[i]] || 'A' <= s[i] && s[i] <= 'Z' {
+		if !fieldNameByte[s[i]] {
 			return false
 		}
 	}
