@@ -1,74 +1,87 @@
 // Package session keeps the sessions of signed-in users: ids, limits, ending.
+//
+// A Manager knows what a session is; a Store keeps it as sealed bytes that it cannot
+// read. The identity and the tokens open only with the session's ID, which nobody
+// but the browser holds (inside its sealed cookie), and a key of the ring: the store
+// together with a leaked ring shows none of them.
 package session
 
 import (
-	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
+	"fmt"
+	"io"
 	"time"
 
 	"github.com/gatehouse-mesh/gatehouse/authz"
-	"github.com/gatehouse-mesh/gatehouse/session/seal"
 )
 
-// ErrNotFound means that there is no such session, for certain. Every other
-// error means "cannot tell" and never signs anyone out.
-var ErrNotFound = errors.New("session not found")
+// Errors of a Manager and of a Store. ErrNotFound alone means that a session is
+// over; with every other error nobody is signed out.
+var (
+	// ErrNotFound means that there is no such session (or mark), for certain.
+	ErrNotFound = errors.New("session not found")
+	// ErrFull means that the store takes no new session now. Those it has go on.
+	ErrFull = errors.New("session store is full")
+	// ErrNewer means that a record is of a format that this version does not know:
+	// a newer replica wrote it. Cannot tell.
+	ErrNewer = errors.New("session record is of a newer format")
+	// ErrDamaged means that a record is there, but was altered, cut or swapped. It
+	// will never load; a new login replaces it.
+	ErrDamaged = errors.New("session record is damaged")
+)
 
-// ErrFull means that the store takes no new session.
-var ErrFull = errors.New("session store is full")
-
-// ID is the secret that a cookie carries (32 random bytes).
+// ID is the secret that a cookie carries: 32 random bytes. It prints as nothing useful.
 type ID [32]byte
 
-// Handle is SHA-256(ID): the store's name for a session, useless as a cookie.
-type Handle [32]byte
-
-// Session is plain data.
-type Session struct {
-	Handle   Handle
-	Identity *authz.Identity // Tokens is nil; Session is set to a public name derived from Handle
-	Created  time.Time
-	Expires  time.Time // absolute end
-	Tokens   *Tokens   // nil unless loaded
-	Summary  Summary
+func newID() (id ID) {
+	rand.Read(id[:])
+	return id
 }
 
-// Tokens are the provider's answers, kept sealed under the session id.
+// Handle returns the store's name for the session.
+func (id ID) Handle() Handle { return sha256.Sum256(id[:]) }
+
+// Format keeps the ID out of every print.
+func (id ID) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "session.ID(secret)") }
+
+// MarshalText keeps the ID out of every log and JSON document.
+func (id ID) MarshalText() ([]byte, error) { return []byte("secret"), nil }
+
+// Handle is SHA-256(ID): the store's name for a session, useless as a cookie.
+type Handle [sha256.Size]byte
+
+// String returns the handle as 43 characters of base64url.
+func (h Handle) String() string { return base64.RawURLEncoding.EncodeToString(h[:]) }
+
+// Name returns what logs and people call the session: the first 16 characters of
+// String (96 bits).
+func (h Handle) Name() string { return base64.RawURLEncoding.EncodeToString(h[:12]) }
+
+// Session is plain data. What a Manager returned may be shared and must not be changed.
+type Session struct {
+	Handle   Handle
+	Identity *authz.Identity // Tokens is nil; Session is Handle.Name()
+	Created  time.Time
+	Expires  time.Time // absolute end; nothing moves it
+	Tokens   *Tokens   // nil unless asked for
+	Summary  Summary   // empty from Load: a decision does not need it
+}
+
+// Tokens are the provider's answers.
 type Tokens struct {
 	Access, Refresh, ID string
 	AccessExpires       time.Time // zero: unknown
 	ProviderSession     string    // sid
 }
 
-// Summary is what a list of sessions shows.
+// Format keeps tokens out of every print.
+func (t Tokens) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "session.Tokens(secret)") }
+
+// MarshalText keeps tokens out of every log and JSON document.
+func (t Tokens) MarshalText() ([]byte, error) { return []byte("secret"), nil }
+
+// Summary is what a list of sessions shows. Longer texts are cut to 256 bytes.
 type Summary struct{ Device, Address string }
-
-// Config is what a Manager works with.
-type Config struct {
-	Store           Store
-	Ring            *seal.Ring
-	IdleTimeout     time.Duration
-	AbsoluteTimeout time.Duration
-	Now             func() time.Time // nil: time.Now
-}
-
-type Manager struct{ cfg Config }
-
-func New(cfg Config) (*Manager, error) { panic("contract") }
-
-// Create stores s (Identity, Tokens, Summary given) under a new id, together
-// with a mark on the login attempt (a secret). When that attempt has made a
-// session within the last 60 s, that one is returned and nothing is written.
-func (m *Manager) Create(ctx context.Context, attempt string, s Session) (ID, *Session, error) {
-	panic("contract")
-}
-
-// Made returns the session that attempt made within the last 60 s, or ErrNotFound.
-func (m *Manager) Made(ctx context.Context, attempt string) (ID, *Session, error) { panic("contract") }
-
-// Load returns a live session in one round trip, with Tokens only when asked.
-// It extends the idle time at a coarse grain.
-func (m *Manager) Load(ctx context.Context, id ID, tokens bool) (*Session, error) { panic("contract") }
-
-// End ends a session. Ending what is not there is nil.
-func (m *Manager) End(ctx context.Context, id ID) error { panic("contract") }
