@@ -77,6 +77,12 @@ func (a *Authorizer) Fail(r *Request, status int, reason string) Decision {
 	})
 }
 
+// Panicked answers when an edge recovered value from a panic of its own. Call it
+// in the deferred function: what panicked is read from the stack.
+func (a *Authorizer) Panicked(r *Request, value any) Decision {
+	return a.observed(r, func() Decision { return a.panicked(value) })
+}
+
 // observed runs decide and reports the outcome once. A panic on the way, also in
 // Observe, is a denial: an edge that lost its answer would leave the proxy with
 // an error, and some proxies are set up to pass on errors.

@@ -3,33 +3,10 @@ package extauthz
 import (
 	"context"
 	"net/http"
-	"runtime/debug"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	"google.golang.org/grpc"
-
 	"github.com/gatehouse-mesh/gatehouse/authz"
 )
-
-// checkService is the service description of go-control-plane with a handler of
-// our own: a message that does not decode is denied like any other bad request.
-// The generated handler would return an RPC error, and so let a client that can
-// break the encoding (CVE-2023-27488) through a filter with failure_mode_allow.
-var checkService = grpc.ServiceDesc{
-	ServiceName: authv3.Authorization_ServiceDesc.ServiceName,
-	HandlerType: authv3.Authorization_ServiceDesc.HandlerType,
-	Metadata:    authv3.Authorization_ServiceDesc.Metadata,
-	Methods: []grpc.MethodDesc{{
-		MethodName: "Check",
-		Handler: func(srv any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-			in := new(authv3.CheckRequest)
-			if dec(in) != nil {
-				return srv.(*Server).check(ctx, nil), nil
-			}
-			return srv.(*Server).check(ctx, in), nil
-		},
-	}},
-}
 
 // Check answers one request of Envoy. The error is always nil: to Envoy an RPC
 // error is no denial. A nil request is denied.
@@ -39,8 +16,7 @@ func (s *Server) Check(ctx context.Context, in *authv3.CheckRequest) (*authv3.Ch
 
 func (s *Server) check(call context.Context, in *authv3.CheckRequest) (out *authv3.CheckResponse) {
 	defer func() {
-		if v := recover(); v != nil { // the rendering of a panic, or an observer of it, panicked again
-			s.panicked(v)
+		if recover() != nil { // outside decide: in Current or Trace, so there may be nobody to tell
 			out = bare(http.StatusInternalServerError)
 		}
 	}()
@@ -51,8 +27,8 @@ func (s *Server) check(call context.Context, in *authv3.CheckRequest) (out *auth
 	ctx, end := s.trace(call)
 	r, d := s.decide(ctx, a, in)
 	out, valid := write(r, &d)
-	if !valid {
-		d = a.Fail(r, http.StatusInternalServerError, "panic")
+	if !valid { // a mistake of ours: authz checks what it sets
+		d = a.Fail(r, http.StatusInternalServerError, authz.ReasonPanic)
 		if out, valid = write(r, &d); !valid {
 			out = bare(http.StatusInternalServerError)
 		}
@@ -66,8 +42,7 @@ func (s *Server) decide(call context.Context, a *authz.Authorizer, in *authv3.Ch
 	r = &authz.Request{}
 	defer func() {
 		if v := recover(); v != nil {
-			s.panicked(v)
-			d = a.Fail(r, http.StatusInternalServerError, "panic")
+			d = a.Panicked(r, v)
 		}
 	}()
 	busy := s.inFlight.Add(1) > int64(s.cfg.MaxInFlight)
@@ -76,7 +51,7 @@ func (s *Server) decide(call context.Context, a *authz.Authorizer, in *authv3.Ch
 	r, err := authz.NewRequest(raw)
 	switch {
 	case busy:
-		return r, a.Fail(r, http.StatusServiceUnavailable, "overloaded")
+		return r, a.Fail(r, http.StatusServiceUnavailable, authz.ReasonOverloaded)
 	case unread != nil:
 		return r, a.Reject(r, unread)
 	case err != nil:
@@ -92,10 +67,4 @@ func (s *Server) trace(call context.Context) (context.Context, func(*authz.Decis
 		return call, func(*authz.Decision) {}
 	}
 	return s.cfg.Trace(call)
-}
-
-func (s *Server) panicked(v any) {
-	if s.cfg.Panicked != nil {
-		s.cfg.Panicked(v, debug.Stack())
-	}
 }

@@ -38,7 +38,7 @@ const (
 	// client's tracing headers into the call.
 	maxMetadata = 128 << 10
 
-	handshakeTimeout   = 10 * time.Second
+	handshakeTimeout   = 5 * time.Second
 	maxStreams         = 1000 // Envoy opens further connections beyond it; grpc-go's default is no limit (CVE-2023-44487)
 	maxConnectionAge   = 5 * time.Minute
 	connectionAgeGrace = 30 * time.Second // beyond any Check, or Checks of an old connection are torn
@@ -78,9 +78,6 @@ type Config struct {
 	// starts a span. The context it returns reaches the Authorizer; the function
 	// ends the span. nil: none.
 	Trace func(ctx context.Context) (context.Context, func(*authz.Decision))
-
-	// Panicked is told of a panic that was answered with a denied 500. nil: nobody.
-	Panicked func(value any, stack []byte)
 }
 
 // Server answers Checks. Make one with New; it is safe for concurrent use.
@@ -131,6 +128,7 @@ func New(cfg Config) (*Server, error) {
 
 func options(t *tls.Config) []grpc.ServerOption {
 	opts := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxRecvMsgSize(maxMessage),
@@ -176,7 +174,7 @@ func (s *Server) Drain(ctx context.Context, pause time.Duration) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		s.grpc.Stop()
+		go s.grpc.Stop() // it waits for handshakes under way, and the time is over
 		return fmt.Errorf("extauthz: %d checks were cut short: %w", s.inFlight.Load(), context.Cause(ctx))
 	}
 }

@@ -62,12 +62,17 @@ func okResponse(d *authz.Decision) (*authv3.OkHttpResponse, bool) {
 func deniedResponse(r *authz.Response) (*authv3.DeniedHttpResponse, bool) {
 	denied := &authv3.DeniedHttpResponse{
 		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(r.Status)}, //nolint:gosec // sendable bounds it
-		Headers: make([]*corev3.HeaderValueOption, 0, len(r.Header)),
+		Headers: make([]*corev3.HeaderValueOption, 0, len(r.Header)+1),
 		Body:    strings.ToValidUTF8(string(r.Body), "\uFFFD"),
 	}
+	uncached := authz.Field{Name: "cache-control", Value: "no-store"} // a CDN may keep a 302 as well
+	denied.Headers = append(denied.Headers, option(uncached, overwrite))
 	for _, f := range r.Header {
 		if !f.Valid() {
 			return nil, false
+		}
+		if f.Name == uncached.Name {
+			continue
 		}
 		action := overwrite
 		if f.Name == "set-cookie" || f.Name == "www-authenticate" {
@@ -120,13 +125,10 @@ func grpcCode(status int) codes.Code {
 	return codes.PermissionDenied
 }
 
-// bare is the answer when nothing is left that could render one.
+// bare is the answer when there is no Authorizer to ask.
 func bare(status int) *authv3.CheckResponse {
-	out, _ := write(&authz.Request{}, &authz.Decision{Response: authz.Response{
-		Status: status,
-		Header: []authz.Field{{Name: "cache-control", Value: "no-store"}, {Name: "content-type", Value: "text/plain; charset=utf-8"}},
-		Body:   []byte(http.StatusText(status) + "\n"),
-	}})
+	r := &authz.Request{}
+	out, _ := write(r, &authz.Decision{Response: authz.RenderText(r, authz.Problem{Status: status})})
 	return out
 }
 
