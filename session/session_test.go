@@ -3,6 +3,7 @@ package session_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -68,7 +69,7 @@ func alice(t testing.TB) session.Session {
 
 func create(t testing.TB, m *session.Manager) (session.ID, *session.Session) {
 	t.Helper()
-	id, s, err := m.Create(t.Context(), attempt+t.Name()+time.Now().String(), alice(t))
+	id, s, err := m.Create(t.Context(), rand.Text(), alice(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,8 +16,8 @@ type Store interface {
 	// Create writes r's index entries, then its record, then its mark, in this
 	// order: what exists can be found, and what is marked exists. It returns the
 	// value that the mark holds. When that is not r.MarkValue, the mark was taken
-	// before and the record is not kept. ErrFull: nothing was kept. After another
-	// error any part may have been written.
+	// before and the record is not kept. ErrFull: no record was kept. After another
+	// error any part may have been written. Handles are random and never come twice.
 	Create(ctx context.Context, r NewRecord) (mark []byte, err error)
 
 	// Load returns the fields of a record that are asked for, and how long it still
@@ -33,7 +33,7 @@ type Store interface {
 	// best effort: entries end by themselves.
 	End(ctx context.Context, h Handle, index []string) error
 
-	// Marked returns the value of a mark.
+	// Marked returns the value of a mark, or ErrNotFound.
 	Marked(ctx context.Context, name string) ([]byte, error)
 }
 
