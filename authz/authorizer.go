@@ -201,6 +201,9 @@ func (a *Authorizer) allow(r *Request, rule *Rule, id *Identity, reason string) 
 // another status, or with what must not leave, is not asked again.
 func (a *Authorizer) deny(r *Request, d Decision, p Problem) Decision {
 	p.Reason = d.Reason
+	if p.Status != 302 && (p.Status < 400 || p.Status > 599) {
+		p.Status = 500 // an edge that fails with a success
+	}
 	if (p.Status == 503 || p.Status == 429) && p.RetryAfter == 0 {
 		p.RetryAfter = retryAfter
 	}
@@ -208,13 +211,19 @@ func (a *Authorizer) deny(r *Request, d Decision, p Problem) Decision {
 	d.Detail = cut(d.Detail, maxDetail)
 	if a.cfg.Render != nil {
 		d.Response = a.cfg.Render(r, p)
-		if d.Response.Status == p.Status && checkResponse(d.Response) == nil {
+		if suits(d.Response.Status, p.Status) && checkResponse(d.Response) == nil {
 			d.Response = noStore(d.Response)
 			return d
 		}
 	}
 	d.Response = RenderText(r, p)
 	return d
+}
+
+// suits reports whether a page may have status got where want was asked for.
+// Only the way to the login may turn into the bare fact that one is needed.
+func suits(got, want int) bool {
+	return got == want || want == 302 && got == 401
 }
 
 // verdict is what the sources of a rule say about a request.
