@@ -31,7 +31,7 @@ func alice() *authz.Identity {
 	}
 }
 
-func policy(t *testing.T, rules ...authz.Rule) *authz.Policy {
+func policy(t testing.TB, rules ...authz.Rule) *authz.Policy {
 	t.Helper()
 	p, err := authz.NewPolicy(rules)
 	if err != nil {

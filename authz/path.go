@@ -9,7 +9,7 @@ import (
 // Limits on the readings of one path, so that nobody can make us think for long.
 const (
 	maxReadings     = 64
-	maxReadingBytes = 128 << 10
+	maxReadingBytes = 64 << 10
 )
 
 // unescape decodes each percent-escape whose byte satisfies which. What is not
