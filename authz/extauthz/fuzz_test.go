@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/gatehouse-mesh/gatehouse/authz"
@@ -25,38 +26,59 @@ func FuzzCheck(f *testing.F) {
 		f.Add(data)
 	}
 	f.Add([]byte{0xff})
-	current := fixed(f, nil)
+	s := newServer(f, extauthz.Config{Current: fixed(f, nil)})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s := newServer(t, extauthz.Config{Current: current})
 		in := new(authv3.CheckRequest)
 		if proto.Unmarshal(data, in) != nil {
 			in = nil
 		}
-		out, err := s.Check(t.Context(), in)
-		if err != nil {
-			t.Fatalf("Check = %v", err)
-		}
-		wellFormed(t, out)
-		if _, err := proto.Marshal(out); err != nil {
-			t.Fatalf("the answer does not marshal: %v", err)
-		}
-		if metadataText(out, "reason") == authz.ReasonPanic {
-			t.Fatal("something panicked")
-		}
-		if out.GetOkResponse() == nil {
-			return
-		}
-		switch http := in.GetAttributes().GetRequest().GetHttp(); metadataText(out, "reason") {
-		case authz.ReasonAnonymous:
-			if path, _, _ := strings.Cut(http.GetPath(), "?"); path != "/public" && !strings.HasPrefix(path, "/public/") {
-				t.Fatalf("%q was allowed anonymously", path)
+		judge(t, s, in)
+	})
+}
+
+// FuzzCheckText changes the text of a well-formed message, in both header forms.
+func FuzzCheckText(f *testing.F) {
+	f.Add("app.test", "/public/a", "x-auth-request-user", "root")
+	f.Add("APP.test.:443", "/a?b", "cookie", cookieName+"="+good+"; a=b")
+	f.Add("app.test", "/public;/..%2fadmin", "X_Auth.Request User", "\xff\r\n")
+	f.Add("app.test", "/a", "cookie", "a=b,"+cookieName+"="+good)
+	s := newServer(f, extauthz.Config{Current: fixed(f, nil)})
+	f.Fuzz(func(t *testing.T, host, path, name, value string) {
+		in := request(path, name+": "+value)
+		in.GetAttributes().GetRequest().GetHttp().Host = host
+		judge(t, s, in)
+		in = raw(in)
+		judge(t, s, in)
+		if data, err := proto.Marshal(in); err == nil { // what can travel may end in no other answer
+			again := new(authv3.CheckRequest)
+			if err := proto.Unmarshal(data, again); err != nil {
+				t.Fatal(err)
 			}
-		case authz.ReasonAllowed:
-			if !strings.Contains(string(data), cookieName+"="+good) {
-				t.Fatal("allowed without the cookie")
-			}
-		default:
-			t.Fatalf("allowed for the reason %q", metadataText(out, "reason"))
+			judge(t, s, again)
 		}
 	})
+}
+
+func judge(t *testing.T, s *extauthz.Server, in *authv3.CheckRequest) {
+	t.Helper()
+	out, err := s.Check(t.Context(), in)
+	if err != nil {
+		t.Fatalf("Check = %v", err)
+	}
+	wellFormed(t, out)
+	if _, err := proto.Marshal(out); err != nil {
+		t.Fatalf("the answer does not marshal: %v", err)
+	}
+	http := in.GetAttributes().GetRequest().GetHttp()
+	switch reason, allowed := metadataText(out, "reason"), out.GetOkResponse() != nil; {
+	case reason == authz.ReasonPanic:
+		t.Fatal("something panicked")
+	case !allowed:
+	case reason == authz.ReasonAnonymous:
+		if path, _, _ := strings.Cut(http.GetPath(), "?"); path != "/public" && !strings.HasPrefix(path, "/public/") {
+			t.Fatalf("%q was allowed anonymously", path)
+		}
+	case reason != authz.ReasonAllowed || !strings.Contains(prototext.Format(in), cookieName+"="+good):
+		t.Fatalf("allowed for the reason %q without the cookie", reason)
+	}
 }
