@@ -1,0 +1,457 @@
+package redisstore_test
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-mesh/gatehouse/authz"
+	"github.com/gatehouse-mesh/gatehouse/session"
+	"github.com/gatehouse-mesh/gatehouse/session/redisstore"
+	"github.com/gatehouse-mesh/gatehouse/session/seal"
+	"github.com/gatehouse-mesh/gatehouse/session/sessiontest"
+)
+
+func newStore(t testing.TB, cfg redisstore.Config) *redisstore.Store {
+	t.Helper()
+	s, err := redisstore.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func newManager(t testing.TB, s session.Store) *session.Manager {
+	t.Helper()
+	ring, err := seal.NewRing([]seal.Key{seal.NewKey(time.Now().Add(-time.Hour))}, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := session.New(session.Config{Store: s, Ring: ring, IdleTimeout: time.Hour, AbsoluteTimeout: 12 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func alice() session.Session {
+	return session.Session{
+		Identity: &authz.Identity{
+			Provider: "corp", Issuer: "https://idp.test", Subject: "alice-17", Email: "alice@good.test", Groups: []string{"staff"},
+			Claims: authz.Claims{"sub": "alice-17", "email": "alice@good.test"},
+		},
+		Tokens:  &session.Tokens{Access: "eyJaccess", Refresh: "refresh-token", ID: "eyJid", ProviderSession: "sid-9"},
+		Summary: session.Summary{Device: "Firefox", Address: "192.0.2.1"},
+	}
+}
+
+func create(t testing.TB, m *session.Manager) session.ID {
+	t.Helper()
+	id, _, err := m.Create(t.Context(), rand.Text(), alice())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func TestStore(t *testing.T) {
+	server := newServer(t)
+	var n atomic.Int32
+	sessiontest.Run(t, func(t testing.TB) session.Store {
+		return newStore(t, redisstore.Config{Addresses: []string{server.address}, Prefix: fmt.Sprintf("t%d:", n.Add(1)), Timeout: 5 * time.Second})
+	})
+}
+
+// A cluster of one node refuses what crosses slots, as a large one does.
+func TestStoreOnCluster(t *testing.T) {
+	address := freeAddress(t)
+	_, port, _ := strings.Cut(address, ":")
+	server := newServer(t, "--cluster-enabled", "yes", "--port", port, "--bind", "127.0.0.1")
+	server.do(t, "CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+	for range 500 {
+		if info, err := server.client(t).ClusterInfo(t.Context()).Result(); err == nil && strings.Contains(info, "cluster_state:ok") {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	var n atomic.Int32
+	sessiontest.Run(t, func(t testing.TB) session.Store {
+		return newStore(t, redisstore.Config{Addresses: []string{address}, Cluster: true, Prefix: fmt.Sprintf("t%d:", n.Add(1)), Timeout: 5 * time.Second})
+	})
+}
+
+// One round trip per Load: no transaction, no script, two commands in one write.
+func TestLoadCommands(t *testing.T) {
+	server := newServer(t)
+	m := newManager(t, newStore(t, redisstore.Config{Addresses: []string{server.address}}))
+	id := create(t, m)
+	server.do(t, "CONFIG", "RESETSTAT")
+	for range 10 {
+		if _, err := m.Load(t.Context(), id, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	calls := server.calls(t)
+	delete(calls, "hello") // of the client that asks
+	delete(calls, "client|setinfo")
+	delete(calls, "info")
+	delete(calls, "config|resetstat")
+	delete(calls, "client|maint_notifications")
+	if len(calls) != 2 || calls["hmget"] != 10 || calls["pttl"] != 10 {
+		t.Errorf("ten Loads made %v", calls)
+	}
+}
+
+// D3, C2: Redis shows no secret and no name of a user, and nothing in it serves as a cookie.
+func TestNothingReadable(t *testing.T) {
+	server := newServer(t)
+	store := newStore(t, redisstore.Config{Addresses: []string{server.address}})
+	m := newManager(t, store)
+	attempt := rand.Text()
+	id, _, err := m.Create(t.Context(), attempt, alice())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	handles := 0
+	c := server.client(t)
+	keys, err := c.Keys(t.Context(), "*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys {
+		dump, err := c.Dump(t.Context(), key).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		hash, _ := c.HGetAll(t.Context(), key).Result() // of a record; DUMP may compress
+		value, _ := c.Get(t.Context(), key).Result()
+		members, _ := c.ZRange(t.Context(), key, 0, -1).Result()
+		fmt.Fprintln(&text, key, dump, hash, value, members)
+		if ttl := c.PTTL(t.Context(), key).Val(); ttl <= 0 || ttl > 12*time.Hour {
+			t.Errorf("key %s lives for %v", key, ttl)
+		}
+		if h, ok := strings.CutPrefix(key, "gh:s:{"); ok {
+			handles++
+			b, err := base64.RawURLEncoding.DecodeString(strings.TrimSuffix(h, "}"))
+			if err != nil || len(b) != 32 {
+				t.Fatalf("key %s: %v", key, err)
+			}
+			if _, err := m.Load(t.Context(), session.ID(b), false); !errors.Is(err, session.ErrNotFound) {
+				t.Errorf("a handle used as an ID: %v", err)
+			}
+		}
+	}
+	if len(keys) != 4 || handles != 1 {
+		t.Errorf("one login made the keys %q, want record, mark and two index sets", keys)
+	}
+	for _, secret := range []string{
+		"eyJ", "refresh-token", "sid-9", "alice", "good.test", "staff", "idp.test", "Firefox", "192.0.2.1", attempt,
+		string(id[:]), base64.RawURLEncoding.EncodeToString(id[:]), fmt.Sprintf("%x", id[:]),
+	} {
+		if strings.Contains(text.String(), secret) {
+			t.Errorf("Redis shows %q", secret)
+		}
+	}
+}
+
+// Sign-out is published, and the index forgets the session.
+func TestEnd(t *testing.T) {
+	server := newServer(t)
+	m := newManager(t, newStore(t, redisstore.Config{Addresses: []string{server.address}, Prefix: "other:"}))
+	id := create(t, m)
+	c := server.client(t)
+	sub := c.Subscribe(t.Context(), "other:ended")
+	defer sub.Close()
+	if _, err := sub.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.End(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if msg, err := sub.ReceiveMessage(ctx); err != nil || msg.Payload != id.Handle().String() {
+		t.Errorf("published %v, %v", msg, err)
+	}
+	keys, err := c.Keys(t.Context(), "*").Result()
+	if err != nil || len(keys) != 1 || !strings.HasPrefix(keys[0], "other:a:") {
+		t.Errorf("left are %q, %v, want the mark alone", keys, err)
+	}
+}
+
+// D12: what somebody else wrote is refused with its reason and is not a miss.
+func TestForeignValues(t *testing.T) {
+	server := newServer(t)
+	store := newStore(t, redisstore.Config{Addresses: []string{server.address}})
+	m := newManager(t, store)
+	for _, c := range []struct {
+		name string
+		do   []any // KEY stands for the record's
+		want error
+	}{
+		{"string", []any{"SET", "KEY", "x", "PX", 60000}, session.ErrDamaged},
+		{"no end", []any{"PERSIST", "KEY"}, session.ErrDamaged},
+		{"no version", []any{"HDEL", "KEY", "v"}, session.ErrDamaged},
+		{"no identity", []any{"HDEL", "KEY", "i"}, session.ErrDamaged},
+		{"no tokens", []any{"HDEL", "KEY", "t"}, session.ErrDamaged},
+		{"empty identity", []any{"HSET", "KEY", "i", ""}, session.ErrDamaged},
+		{"cut identity", []any{"HSET", "KEY", "i", "abcd"}, session.ErrDamaged},
+		{"newer", []any{"HSET", "KEY", "v", "2.7"}, session.ErrNewer},
+		{"deleted", []any{"DEL", "KEY"}, session.ErrNotFound},
+		{"all fields deleted", []any{"HDEL", "KEY", "v", "i", "t", "m", "e"}, session.ErrNotFound},
+	} {
+		id := create(t, m)
+		key := "gh:s:{" + id.Handle().String() + "}"
+		for i := range c.do {
+			if c.do[i] == "KEY" {
+				c.do[i] = key
+			}
+		}
+		server.do(t, c.do...)
+		if s, err := m.Load(t.Context(), id, true); s != nil || !errors.Is(err, c.want) {
+			t.Errorf("%s: Load = %v, %v, want %v", c.name, s, err, c.want)
+		}
+		if err := m.End(t.Context(), id); err != nil {
+			t.Errorf("%s: End: %v", c.name, err)
+		}
+	}
+	id := create(t, m)
+	server.do(t, "HSET", "gh:s:{"+id.Handle().String()+"}", "e", "junk")
+	if err := store.Touch(t.Context(), id.Handle(), time.Minute); !errors.Is(err, session.ErrDamaged) {
+		t.Errorf("Touch without an absolute end: %v", err)
+	}
+}
+
+// D8, D14, promise 7: gone is an error, back is back, flushed is a miss.
+func TestOutage(t *testing.T) {
+	server := newServer(t)
+	m := newManager(t, newStore(t, redisstore.Config{Addresses: []string{server.address}}))
+	id := create(t, m)
+	server.stop()
+	if _, err := m.Load(t.Context(), id, false); err == nil || errors.Is(err, session.ErrNotFound) {
+		t.Errorf("Load while Redis is down: %v", err)
+	}
+	if err := m.End(t.Context(), id); err == nil {
+		t.Error("End while Redis is down says that it is done")
+	}
+	if _, _, err := m.Create(t.Context(), rand.Text(), alice()); err == nil || errors.Is(err, session.ErrFull) {
+		t.Errorf("Create while Redis is down: %v", err)
+	}
+	server.start(t)
+	if _, err := m.Load(t.Context(), id, false); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("Load from an empty Redis: %v", err)
+	}
+	id = create(t, m)
+	server.do(t, "SCRIPT", "FLUSH")
+	if err := m.End(t.Context(), id); err != nil {
+		t.Errorf("End after the scripts were lost: %v", err)
+	}
+}
+
+// D9: a Redis that hangs costs no more than the caller's deadline.
+func TestHang(t *testing.T) {
+	server := newServer(t)
+	m := newManager(t, newStore(t, redisstore.Config{Addresses: []string{server.address}, Timeout: time.Minute}))
+	id := create(t, m)
+	server.do(t, "CLIENT", "PAUSE", 3000, "ALL")
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	if _, err := m.Load(ctx, id, false); err == nil || errors.Is(err, session.ErrNotFound) {
+		t.Errorf("Load: %v", err)
+	}
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("Load took %v, its deadline was 200ms", took)
+	}
+}
+
+// D5: full is a refusal of the new, not an end of the old.
+func TestFull(t *testing.T) {
+	server := newServer(t)
+	store := newStore(t, redisstore.Config{Addresses: []string{server.address}})
+	m := newManager(t, store)
+	id := create(t, m)
+	server.do(t, "CONFIG", "SET", "maxmemory", "1")
+	if _, _, err := m.Create(t.Context(), rand.Text(), alice()); !errors.Is(err, session.ErrFull) {
+		t.Errorf("Create: %v", err)
+	}
+	if _, err := m.Load(t.Context(), id, true); err != nil {
+		t.Errorf("Load: %v", err)
+	}
+	if err := store.Touch(t.Context(), id.Handle(), time.Minute); err != nil {
+		t.Errorf("Touch: %v", err)
+	}
+	if err := m.End(t.Context(), id); err != nil {
+		t.Errorf("End: %v", err)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	server := newServer(t)
+	store := newStore(t, redisstore.Config{Addresses: []string{server.address}})
+	for _, c := range []struct{ policy, max, want string }{
+		{"noeviction", "0", ""},
+		{"noeviction", "100mb", ""},
+		{"allkeys-lru", "0", "as soon as maxmemory is set"},
+		{"allkeys-lru", "100mb", "signs users out (maxmemory-policy allkeys-lru)"},
+		{"volatile-ttl", "100mb", "maxmemory-policy volatile-ttl"},
+	} {
+		server.do(t, "CONFIG", "SET", "maxmemory-policy", c.policy, "maxmemory", c.max)
+		if got, err := store.Check(t.Context()); err != nil || !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
+			t.Errorf("%s, %s: Check = %q, %v", c.policy, c.max, got, err)
+		}
+	}
+	server.stop()
+	if got, err := store.Check(t.Context()); err == nil {
+		t.Errorf("Check of a dead Redis = %q", got)
+	}
+}
+
+// D2: a user with no more rights than documented, and a password that changes while connections exist.
+func TestACL(t *testing.T) {
+	server := newServer(t)
+	server.do(t, append([]any{"ACL", "SETUSER", "gatehouse", "reset", "on", ">first", "~gh:*", "&gh:*"}, strings2any(
+		"+hset +hget +hmget +exists +pexpire +pttl +del +set +get +zadd +zrem +zremrangebyscore +publish +time +eval +evalsha +ping")...)...)
+	var password atomic.Value
+	password.Store("first")
+	store := newStore(t, redisstore.Config{
+		Addresses: []string{server.address}, Username: "gatehouse",
+		Password: func() (string, error) { return password.Load().(string), nil },
+	})
+	m := newManager(t, store)
+	id := create(t, m)
+	server.do(t, "ACL", "SETUSER", "gatehouse", "resetpass", ">second")
+	password.Store("second")
+	server.do(t, "CLIENT", "KILL", "USER", "gatehouse")
+	if _, err := m.Load(t.Context(), id, true); err != nil {
+		t.Errorf("Load after the password changed: %v", err)
+	}
+	if err := store.Touch(t.Context(), id.Handle(), time.Minute); err != nil {
+		t.Errorf("Touch: %v", err)
+	}
+	if err := store.Ping(t.Context()); err != nil {
+		t.Errorf("Ping: %v", err)
+	}
+	if got, err := store.Check(t.Context()); err != nil || !strings.Contains(got, "may not run INFO") {
+		t.Errorf("Check = %q, %v", got, err)
+	}
+	if err := m.End(t.Context(), id); err != nil {
+		t.Errorf("End: %v", err)
+	}
+	id = create(t, m)
+	server.do(t, "ACL", "SETUSER", "gatehouse", "-hmget")
+	if _, err := m.Load(t.Context(), id, false); err == nil || errors.Is(err, session.ErrNotFound) {
+		t.Errorf("Load without the right to: %v", err)
+	}
+	server.do(t, "ACL", "SETUSER", "gatehouse", "+hmget", "-publish")
+	if err := m.End(t.Context(), id); err == nil {
+		t.Error("End without the right to publish says that it is done")
+	}
+	if _, err := m.Load(t.Context(), id, false); err != nil {
+		t.Errorf("Load after End failed: %v", err)
+	}
+	password.Store("wrong")
+	server.do(t, "CLIENT", "KILL", "USER", "gatehouse")
+	if _, err := m.Load(t.Context(), id, false); err == nil || errors.Is(err, session.ErrNotFound) {
+		t.Errorf("Load with a wrong password: %v", err)
+	}
+}
+
+func strings2any(words string) (list []any) {
+	for _, w := range strings.Fields(words) {
+		list = append(list, w)
+	}
+	return list
+}
+
+// D1: TLS, and nothing but the configured CA.
+func TestTLS(t *testing.T) {
+	pair, pool := certificate(t)
+	address := freeAddress(t)
+	_, port, _ := strings.Cut(address, ":")
+	newServer(t, "--tls-port", port, "--bind", "127.0.0.1", "--tls-cert-file", pair.cert, "--tls-key-file", pair.key, "--tls-auth-clients", "no")
+	good := newStore(t, redisstore.Config{Addresses: []string{address}, TLS: &tls.Config{RootCAs: pool}})
+	if err := good.Ping(t.Context()); err != nil {
+		t.Errorf("Ping: %v", err)
+	}
+	for name, cfg := range map[string]*tls.Config{"another CA": {RootCAs: x509.NewCertPool()}, "another name": {RootCAs: pool, ServerName: "redis.test"}, "plain text": nil} {
+		bad := newStore(t, redisstore.Config{Addresses: []string{address}, TLS: cfg})
+		if err := bad.Ping(t.Context()); err == nil {
+			t.Errorf("%s: connected", name)
+		}
+	}
+}
+
+// D10, Q1: with calls cancelled at random nobody gets another one's session.
+func TestNoCrossTalk(t *testing.T) {
+	server := newServer(t)
+	m := newManager(t, newStore(t, redisstore.Config{Addresses: []string{server.address}, PoolSize: 4}))
+	ids := make([]session.ID, 20)
+	for i := range ids {
+		ids[i] = create(t, m)
+	}
+	var wg sync.WaitGroup
+	var answers atomic.Int32
+	for w := range 8 {
+		wg.Go(func() {
+			for i := range 300 {
+				id := ids[(w*7+i)%len(ids)]
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i%10)*50*time.Microsecond+time.Millisecond*time.Duration(i%3))
+				s, err := m.Load(ctx, id, i%2 == 0)
+				cancel()
+				if errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrDamaged) {
+					t.Errorf("Load: %v", err)
+				}
+				if err == nil {
+					answers.Add(1)
+					if s.Identity.Session != id.Handle().Name() {
+						t.Errorf("got session %s, want %s", s.Identity.Session, id.Handle().Name())
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := answers.Load(); n == 0 || n == 2400 {
+		t.Errorf("%d of 2400 calls were answered: nothing was proven", n)
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	for _, c := range []struct {
+		cfg  redisstore.Config
+		want string
+	}{
+		{redisstore.Config{}, "needs an address"},
+		{redisstore.Config{Addresses: []string{"a:1", "b:1"}}, "not a cluster"},
+		{redisstore.Config{Addresses: []string{"a:1"}, Cluster: true, DB: 1}, "no database"},
+		{redisstore.Config{Addresses: []string{"a:1"}, Prefix: "x{y}"}, "braces"},
+	} {
+		if _, err := redisstore.New(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("New = %v, want an error with %q", err, c.want)
+		}
+	}
+}
+
+func BenchmarkLoad(b *testing.B) {
+	server := newServer(b)
+	m := newManager(b, newStore(b, redisstore.Config{Addresses: []string{server.address}}))
+	id := create(b, m)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := m.Load(b.Context(), id, false); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

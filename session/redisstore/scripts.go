@@ -1,0 +1,63 @@
+package redisstore
+
+import "github.com/redis/go-redis/v9"
+
+// Each script works on one key, so that it runs on a Cluster too. Time is Redis's
+// own: the absolute end (field e, and the scores of an index) is in milliseconds of
+// its clock. Numbers are formatted, since Lua would write large ones as 1e+12.
+
+// createRecord writes a record whole. A repeat after a lost answer writes the same.
+// KEYS record; ARGV idle, absolute, v, i, t, m.
+var createRecord = redis.NewScript(`
+local t = redis.call('TIME')
+local idle, absolute = tonumber(ARGV[1]), tonumber(ARGV[2])
+local e = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) + absolute)
+redis.call('HSET', KEYS[1], 'v', ARGV[3], 'i', ARGV[4], 't', ARGV[5], 'm', ARGV[6], 'e', e)
+return redis.call('PEXPIRE', KEYS[1], math.min(idle, absolute))
+`)
+
+// addIndex lists a session until its absolute end and drops those whose end has passed.
+// KEYS index; ARGV absolute, handle.
+var addIndex = redis.NewScript(`
+local t = redis.call('TIME')
+local now, absolute = t[1] * 1000 + math.floor(t[2] / 1000), tonumber(ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
+redis.call('ZADD', KEYS[1], string.format('%.0f', now + absolute), ARGV[2])
+if redis.call('PTTL', KEYS[1]) < absolute then
+  redis.call('PEXPIRE', KEYS[1], absolute)
+end
+return 1
+`)
+
+// setMark sets a mark unless it is taken, and returns what it holds then.
+// KEYS mark; ARGV value, life.
+var setMark = redis.NewScript(`
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
+  return ARGV[1]
+end
+return redis.call('GET', KEYS[1])
+`)
+
+// touch returns 1, 0 when there is no record (and makes none), or -1 when its
+// absolute end cannot be read.
+// KEYS record; ARGV idle.
+var touch = redis.NewScript(`
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local e = tonumber(redis.call('HGET', KEYS[1], 'e') or '')
+if not e then return -1 end
+local t = redis.call('TIME')
+local left = e - t[1] * 1000 - math.floor(t[2] / 1000)
+if left <= 0 then
+  redis.call('DEL', KEYS[1])
+  return 0
+end
+return redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.min(tonumber(ARGV[1]), left)))
+`)
+
+// end publishes first: a user who may not publish learns it before anything is
+// deleted. Nobody can look between the two.
+// KEYS record; ARGV channel, handle.
+var end = redis.NewScript(`
+redis.call('PUBLISH', ARGV[1], ARGV[2])
+return redis.call('DEL', KEYS[1])
+`)
