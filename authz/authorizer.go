@@ -72,6 +72,9 @@ func (a *Authorizer) Reject(r *Request, err error) Decision {
 // Fail answers when no decision could be reached: overload (503) or a panic
 // (500). r may be nil.
 func (a *Authorizer) Fail(r *Request, status int, reason string) Decision {
+	if r == nil {
+		r = &Request{}
+	}
 	return a.observed(r, func() Decision {
 		return a.deny(r, Decision{Reason: reason}, Problem{Status: status})
 	})
@@ -88,9 +91,6 @@ func (a *Authorizer) Panicked(r *Request, value any) Decision {
 // an error, and some proxies are set up to pass on errors.
 func (a *Authorizer) observed(r *Request, decide func() Decision) (d Decision) {
 	start := time.Now()
-	if r == nil {
-		r = &Request{}
-	}
 	d = a.guarded(r, decide)
 	if a.cfg.Observe != nil {
 		defer func() {
