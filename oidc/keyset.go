@@ -1,14 +1,15 @@
 package oidc
 
 import (
-	"bytes"
 	"crypto"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 	"sync/atomic"
 
@@ -162,9 +163,9 @@ func withoutTwins(keys []verificationKey) (kept []verificationKey, dropped int) 
 	return kept, dropped
 }
 
-// parseKey reads one JWK. go-jose decodes the numbers and points; it gets only
-// the members that make up a public key, so that no certificate chain is parsed
-// and nothing private is touched.
+// parseKey reads one JWK. go-jose decodes the points; it gets only the members
+// that make up a public key, so that no certificate chain is parsed and nothing
+// private is touched.
 func parseKey(entry authz.Claims) (verificationKey, error) {
 	var none verificationKey
 	for _, private := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"} {
@@ -194,8 +195,9 @@ func parseKey(entry authz.Claims) (verificationKey, error) {
 }
 
 func publicKey(entry authz.Claims) (crypto.PublicKey, error) {
-	members := map[string]string{}
-	for _, name := range []string{"kty", "n", "e", "crv", "x", "y"} {
+	text := map[string]string{}
+	number := map[string][]byte{}
+	for _, name := range []string{"kty", "crv", "n", "e", "x", "y"} {
 		s, ok := optionalString(entry, name)
 		if !ok {
 			return nil, fmt.Errorf("%s is not a string", name)
@@ -203,25 +205,39 @@ func publicKey(entry authz.Claims) (crypto.PublicKey, error) {
 		if s == "" {
 			continue
 		}
-		// One spelling here too, and an exponent that fits 31 bits: a longer one
-		// would be cut to whatever its low bits say.
-		if name != "kty" && name != "crv" {
-			if b, err := segment(s); err != nil || name == "e" && len(bytes.TrimLeft(b, "\x00")) > 4 {
-				return nil, fmt.Errorf("%s is malformed", name)
-			}
+		text[name] = s
+		if name == "kty" || name == "crv" {
+			continue
 		}
-		members[name] = s
+		var err error
+		if number[name], err = segment(s); err != nil { // one spelling here too
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
 	}
-	if kty := members["kty"]; kty != "RSA" && kty != "EC" && kty != "OKP" {
+	switch kty := text["kty"]; kty {
+	case "RSA":
+		return rsaPublicKey(number["n"], number["e"])
+	case "EC", "OKP":
+		b, err := json.Marshal(text)
+		if err != nil {
+			return nil, err
+		}
+		var jwk jose.JSONWebKey
+		if err := jwk.UnmarshalJSON(b); err != nil {
+			return nil, err
+		}
+		return jwk.Key, nil
+	default:
 		return nil, fmt.Errorf("key type %.40q is not supported", kty)
 	}
-	text, err := json.Marshal(members)
-	if err != nil {
-		return nil, err
+}
+
+// rsaPublicKey reads the numbers itself, because go-jose stops at 4096 bits for
+// the whole process. checkKey judges them.
+func rsaPublicKey(n, e []byte) (crypto.PublicKey, error) {
+	exponent := new(big.Int).SetBytes(e)
+	if len(n) == 0 || exponent.BitLen() > 31 {
+		return nil, errors.New("n or e is malformed")
 	}
-	var jwk jose.JSONWebKey
-	if err := jwk.UnmarshalJSON(text); err != nil {
-		return nil, err
-	}
-	return jwk.Key, nil
+	return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(exponent.Int64())}, nil
 }
