@@ -76,6 +76,7 @@ func TestAuthorize(t *testing.T) {
 		{"open redirect", source{err: noCreds, challenge: authz.Challenge{Location: "//evil"}}, authz.AnyUser(), navigation, authz.Deny, 401, "no_credentials"},
 		{"outage", source{err: context.DeadlineExceeded, challenge: signIn}, authz.AnyUser(), navigation, authz.Deny, 503, "unavailable"},
 		{"nothing at all", source{}, authz.AnyUser(), nil, authz.Deny, 503, "unavailable"},
+		{"no user E6", source{identity: &authz.Identity{Subject: "s", User: "\u00a0 "}}, authz.AnyUser(), nil, authz.Deny, 403, "condition_failed"},
 		{"nobody E6", source{identity: &authz.Identity{Subject: " ", User: "x"}}, authz.AnyUser(), nil, authz.Deny, 403, "condition_failed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

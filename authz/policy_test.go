@@ -105,6 +105,8 @@ func TestPathConfusion(t *testing.T) {
 		{"P10", "/public", "R1"},
 		{"P10", "/public/", "R1"},
 		{"P10", "/adminx", "R4"},
+		{"only dots decoded", "/public/x%2fy/%2e%2e/%2e%2e/admin", "ambiguous"},
+		{"only slashes decoded", "/public/..%2fadmin%2f%2e%2e%2fpublic", "ambiguous"},
 		{"", "/public/caf%C3%A9%20x", "R1"},
 		{"", "/public%3f/../admin", "ambiguous"},
 		{"", "/admin%3Fx", "ambiguous"},
@@ -123,6 +125,10 @@ func TestPathConfusion(t *testing.T) {
 	}
 	if got := matched(p, "GET", "api.test", "/v2/../x"); got != "none" {
 		t.Errorf("a path without a rule under every reading is judged by %s, want none", got)
+	}
+	exact := policy(t, open("exact", "app.test", "/a"), closed("rest", "app.test"))
+	if got := matched(exact, "GET", "app.test", "/a/x/.."); got != "ambiguous" {
+		t.Errorf("/a/x/.. is judged by %s, want it refused: some leave no slash behind", got)
 	}
 	single := policy(t, closed("all", "app.test"))
 	if got := matched(single, "GET", "app.test", "/"+strings.Repeat("..%2f;a//\\", 800)); got != "all" {
@@ -234,6 +240,10 @@ func TestPolicyRefusals(t *testing.T) {
 			r.Sources = two
 			r.Require = authz.Any(authz.All(authz.FromProvider("a"), authz.Groups("g")), authz.Emails("a@good.test"))
 		}), 0, "require", "several providers"},
+		{"whose group of an alternative", app(func(r *authz.Rule) {
+			r.Sources = two
+			r.Require = authz.All(authz.Any(authz.FromProvider("a"), authz.AnyUser()), authz.Groups("g"))
+		}), 0, "require", "several providers"},
 		{"P13 regex", path(`^/static/.*\.css$`), 0, "paths", "regular expressions"},
 		{"P13 group", path("/(a|b)"), 0, "paths", "regular expressions"},
 		{"P13 class", path("/[ab]/**"), 0, "paths", "regular expressions"},
@@ -341,6 +351,7 @@ func TestOverrides(t *testing.T) {
 		{"open below on both", []authz.Rule{open("n", "app.x.test", "/static/x/**"), closed("w", "*.x.test"), open("w2", "*.x.test", "/static/**")}, false},
 		{"other methods", []authz.Rule{with(open("n", "app.x.test"), func(r *authz.Rule) { r.Methods = []string{"GET"} }), with(closed("w", "*.x.test"), post)}, false},
 		{"one method repeated only", []authz.Rule{open("n", "app.x.test"), with(closed("n2", "app.x.test", "/admin/**"), post), closed("w", "*.x.test", "/admin/**")}, true},
+		{"method before a rule of the same path", []authz.Rule{with(open("n", "app.x.test", "/a"), post), closed("n2", "app.x.test", "/a"), closed("w", "*.x.test")}, true},
 		{"narrow wildcard over wide", []authz.Rule{open("n", "*.a.x.test"), closed("w", "*.x.test")}, true},
 		{"nearest wildcard only", []authz.Rule{open("n", "b.a.x.test"), with(open("m", "*.a.x.test"), says("w")), closed("w", "*.x.test")}, false},
 		{"rule of both hosts", []authz.Rule{{Name: "n", Hosts: []string{"app.x.test", "*.x.test"}, Sources: login(&source{}), Require: authz.Groups("g")}}, false},
