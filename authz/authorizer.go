@@ -81,8 +81,11 @@ func (a *Authorizer) Fail(r *Request, status int, reason string) Decision {
 }
 
 // Panicked answers when an edge recovered value from a panic of its own. Call it
-// in the deferred function: what panicked is read from the stack.
+// in the deferred function: what panicked is read from the stack. r may be nil.
 func (a *Authorizer) Panicked(r *Request, value any) Decision {
+	if r == nil {
+		r = &Request{}
+	}
 	return a.observed(r, func() Decision { return a.panicked(value) })
 }
 

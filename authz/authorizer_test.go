@@ -105,7 +105,8 @@ func TestDenials(t *testing.T) {
 	t.Parallel()
 	src := &source{identity: alice()}
 	rules := policy(t, open("public", "app.test", "/public/**"), with(closed("app", "app.test"), func(r *authz.Rule) { r.Sources = login(src) }))
-	a, err := authz.New(authz.Config{Policy: rules})
+	observedNil := false
+	a, err := authz.New(authz.Config{Policy: rules, Observe: func(r *authz.Request, _ *authz.Decision, _ time.Duration) { observedNil = observedNil || r == nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,6 +131,9 @@ func TestDenials(t *testing.T) {
 	}
 	if d := a.Fail(nil, 200, authz.ReasonPanic); d.Outcome != authz.Deny || d.Response.Status != 500 {
 		t.Errorf("Fail with a success = %v %d, want a 500", d.Outcome, d.Response.Status)
+	}
+	if d := a.Panicked(nil, "x"); d.Outcome != authz.Deny || d.Response.Status != 500 || observedNil {
+		t.Errorf("Panicked = %v %d, observed without a request: %v, want a 500 with one", d.Outcome, d.Response.Status, observedNil)
 	}
 	if src.asked != 0 {
 		t.Errorf("the authenticator was asked %d times, want never", src.asked)
