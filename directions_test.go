@@ -1,0 +1,63 @@
+// Package gatehouse_test holds what is true of the whole repository.
+package gatehouse_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/gatehouse-mesh/gatehouse/"
+
+// may says which packages of ours a package may import, and which foreign modules. Reading the packages in this order is
+// reading the product; an arrow that points backwards is a mistake in the design.
+var may = map[string]struct{ ours, foreign []string }{
+	"authz":                  {},
+	"authz/extauthz":         {ours: []string{"authz"}, foreign: []string{"github.com/envoyproxy/go-control-plane/", "google.golang.org/"}},
+	"session":                {ours: []string{"authz", "session/seal", "proto/"}, foreign: []string{"google.golang.org/protobuf/"}},
+	"session/seal":           {},
+	"session/redisstore":     {ours: []string{"session"}, foreign: []string{"github.com/redis/go-redis/"}},
+	"session/sessiontest":    {ours: []string{"session"}},
+	"oidc":                   {ours: []string{"authz"}, foreign: []string{"github.com/coreos/go-oidc/v3/", "github.com/go-jose/go-jose/v4/", "golang.org/x/oauth2/", "golang.org/x/sync/"}},
+	"oidc/login":             {ours: []string{"authz", "oidc", "session", "session/seal"}, foreign: []string{"golang.org/x/sync/"}},
+	"oidc/logout":            {ours: []string{"authz", "oidc", "oidc/login", "session"}},
+	"oidc/oidctest":          {foreign: []string{"github.com/go-jose/go-jose/v4/"}},
+	"cmd/internal/telemetry": {ours: []string{"authz"}, foreign: []string{"go.opentelemetry.io/", "github.com/prometheus/", "google.golang.org/"}},
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		name := strings.TrimPrefix(fields[0], module)
+		rule, ok := may[name]
+		if !ok {
+			continue
+		}
+		seen++
+		for _, path := range fields[1:] {
+			if ours, ok := strings.CutPrefix(path, module); ok {
+				if !matches(ours, rule.ours) {
+					t.Errorf("%s imports %s", name, ours)
+				}
+			} else if strings.Contains(strings.SplitN(path, "/", 2)[0], ".") && !matches(path, rule.foreign) {
+				t.Errorf("%s imports %s", name, path)
+			}
+		}
+	}
+	if seen != len(may) {
+		t.Errorf("%d of the %d packages listed here exist", seen, len(may))
+	}
+}
+
+// matches reports whether path is one of names, or below one that ends in a slash.
+func matches(path string, names []string) bool {
+	return slices.ContainsFunc(names, func(n string) bool {
+		return path == n || strings.HasSuffix(n, "/") && strings.HasPrefix(path+"/", n)
+	})
+}
