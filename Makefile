@@ -15,6 +15,7 @@ GOFUMPT := mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+BUF := @bufbuild/buf@1.75.0
 ENVOY := 1.40.0
 FUZZTIME := 60s
 PORT := 10000
@@ -65,11 +66,12 @@ lint: tools ## Generated files are current, formatting, vet, static analysis.
 
 .PHONY: generate
 generate: tools ## Write generated files anew.
+	proto/generate.sh
 	go generate ./...
 
 .PHONY: generate-check
-generate-check: ## Fail when generated files are not current.
-	@before=$$(git status --porcelain; git diff | sha256sum); go generate ./...; \
+generate-check: tools ## Fail when generated files are not current.
+	@before=$$(git status --porcelain; git diff | sha256sum); proto/generate.sh; go generate ./...; \
 	after=$$(git status --porcelain; git diff | sha256sum); \
 	test "$$before" = "$$after" || { git diff --stat; echo 'generated files are not current: run `make generate` and commit'; exit 1; }
 
@@ -94,7 +96,7 @@ image: ## Build the container image with buildah or docker, whichever is here.
 	else docker build -t gatehouse:$(VERSION) --build-arg VERSION=$(VERSION) .; fi
 
 .PHONY: tools
-tools: $(BIN)/.gofumpt $(BIN)/.staticcheck $(BIN)/.golangci $(BIN)/.protoc-gen-go ## Install the pinned tools into .tools.
+tools: $(BIN)/.gofumpt $(BIN)/.staticcheck $(BIN)/.golangci $(BIN)/.protoc-gen-go $(BIN)/.buf ## Install the pinned tools into .tools.
 
 # A stamp per tool that names its version: a new pin installs anew.
 define tool
@@ -107,6 +109,13 @@ $(eval $(call tool,gofumpt,$(GOFUMPT)))
 $(eval $(call tool,staticcheck,$(STATICCHECK)))
 $(eval $(call tool,golangci,$(GOLANGCI)))
 $(eval $(call tool,protoc-gen-go,$(PROTOC_GEN_GO)))
+
+# From npm: the binary, where compiling it takes minutes.
+$(BIN)/.buf: Makefile
+	@mkdir -p $(BIN)
+	@grep -qsx '$(BUF)' $@ || { echo 'installing $(BUF)'; npm install --silent --no-audit --no-fund --prefix $(TOOLS)/npm '$(BUF)'; }
+	@ln -sf ../npm/node_modules/.bin/buf $(BIN)/buf
+	@echo '$(BUF)' > $@
 
 .PHONY: clean
 clean: ## Remove what was built; .tools stays.
