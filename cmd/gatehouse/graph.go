@@ -1,0 +1,125 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/gatehouse-mesh/gatehouse/authz"
+	"github.com/gatehouse-mesh/gatehouse/cmd/internal/config"
+	"github.com/gatehouse-mesh/gatehouse/cmd/internal/telemetry"
+	"github.com/gatehouse-mesh/gatehouse/oidc"
+	"github.com/gatehouse-mesh/gatehouse/oidc/login"
+	"github.com/gatehouse-mesh/gatehouse/session"
+	"github.com/gatehouse-mesh/gatehouse/session/seal"
+)
+
+// lasting is what a process keeps over reloads.
+type lasting struct {
+	log     *telemetry.Log
+	metrics *telemetry.Metrics
+	traces  *telemetry.Traces
+	ring    *seal.Ring    // nil without sessions
+	store   session.Store // nil without sessions
+}
+
+// graph is everything that one configuration stands for. It is immutable, and
+// swapped as a whole.
+type graph struct {
+	config     *config.Config
+	providers  []*provider
+	login      *login.Login // nil without a rule with a login
+	authorizer *authz.Authorizer
+	client     authz.ClientAddress
+}
+
+// build makes the graph of cfg and starts nothing. running are the providers of
+// the graph that it will replace.
+func (l *lasting) build(cfg *config.Config, running []*provider) (*graph, error) {
+	g := &graph{config: cfg, client: clientAddress(cfg.ClientAddress)}
+	var err error
+	if g.providers, err = buildProviders(cfg, running, l.transport); err != nil {
+		return nil, err
+	}
+	if g.login, err = l.buildLogin(g); err != nil {
+		return nil, fmt.Errorf("login: %w", err)
+	}
+	policy, err := cfg.Policy(g.sources())
+	if err != nil {
+		return nil, fmt.Errorf("rules: %w", err)
+	}
+	g.authorizer, err = authz.New(authz.Config{
+		Policy: policy, Endpoints: g.endpoints(l.logger()), Render: login.Render, Observe: l.observer(cfg.Log.Access),
+	})
+	return g, err
+}
+
+func (l *lasting) logger() *slog.Logger { return l.log.Logger() }
+
+// buildLogin returns nil when no rule has a login.
+func (l *lasting) buildLogin(g *graph) (*login.Login, error) {
+	hosts := g.config.LoginHosts()
+	if len(hosts) == 0 {
+		return nil, nil //nolint:nilnil // a configuration without logins has none
+	}
+	s := g.config.Sessions
+	sessions, err := session.New(session.Config{
+		Store: l.store, Ring: l.ring, IdleTimeout: s.IdleTimeout, AbsoluteTimeout: s.AbsoluteTimeout,
+	})
+	if err != nil {
+		return nil, err
+	}
+	lc := login.Config{
+		Prefix: g.config.Prefix, Sessions: sessions, Ring: l.ring, Log: l.logger(),
+		CheckTimeout: g.config.CheckTimeout * 8 / 10, // the page has to reach Envoy in time
+	}
+	for _, h := range hosts {
+		lc.Hosts = append(lc.Hosts, login.Host(h))
+	}
+	for _, p := range g.providers {
+		if g.config.Provider(p.name).Client != nil {
+			lc.Providers = append(lc.Providers, p.oidc)
+		}
+	}
+	return login.New(lc)
+}
+
+// sources finds the authenticators of rules; the configuration was checked, so they are there.
+func (g *graph) sources() config.Sources {
+	verifiers := map[string]*oidc.Verifier{}
+	for _, p := range g.providers {
+		verifiers[p.name] = p.verifier
+	}
+	return config.Sources{
+		Login:  func(name string, tokens bool) authz.Authenticator { return g.login.Authenticator(name, tokens) },
+		Bearer: func(name string) authz.Authenticator { return verifiers[name] },
+	}
+}
+
+// endpoints are the addresses that Gatehouse answers itself.
+func (g *graph) endpoints(*slog.Logger) func(host, path string) authz.Endpoint {
+	if g.login == nil {
+		return nil
+	}
+	return g.login.Endpoint
+}
+
+// observer writes and counts decisions.
+func (l *lasting) observer(access string) func(*authz.Request, *authz.Decision, time.Duration) {
+	lines := l.log.Access(access)
+	return func(r *authz.Request, d *authz.Decision, took time.Duration) {
+		l.metrics.Observe(r, d, took)
+		lines.Observe(r, d, took)
+	}
+}
+
+func clientAddress(c config.ClientAddress) authz.ClientAddress {
+	switch {
+	case c.Hops > 0:
+		return authz.ForwardedFor(c.Hops)
+	case c.Header != "":
+		return authz.HeaderAddress(c.Header)
+	default:
+		return authz.PeerAddress()
+	}
+}

@@ -1,0 +1,280 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// checker finds what is wrong with a file that reads well.
+type checker struct {
+	config   *Config
+	mistakes Mistakes
+	refused  map[string]bool // keys with a mistake already: one is enough
+}
+
+func (ck *checker) all() {
+	if ck.refused[""] {
+		return
+	}
+	ck.listen()
+	ck.prefix()
+	ck.providers()
+	ck.sessions()
+	ck.rules()
+	ck.tracing()
+	if ck.config.CheckTimeout > 20*time.Second {
+		ck.wrong("check_timeout", "longer than any proxy waits", ck.config.CheckTimeout.String(), "make it at most 20s, and shorter than the timeout of ext_authz in Envoy")
+	}
+}
+
+// wrong notes a mistake at key, unless reading it or what holds it failed before.
+func (ck *checker) wrong(key, problem, found, hint string) {
+	for k := key; ; k = parent(k) {
+		if ck.refused[k] {
+			return
+		}
+		if k == "" {
+			break
+		}
+	}
+	ck.refused[key] = true
+	ck.mistakes = append(ck.mistakes, ck.config.Mistake(key, problem, found, hint))
+}
+
+// Mistake makes a mistake at key, or at the nearest thing around it that stands in the file.
+func (c *Config) Mistake(key, problem, found, hint string) Mistake {
+	m := Mistake{File: c.file, Key: key, Problem: problem, Found: found, Hint: hint}
+	for k := key; ; k = parent(k) {
+		if p, ok := c.place[k]; ok {
+			m.Line, m.Column = p.Line, p.Column
+			return m
+		}
+		if k == "" {
+			return m
+		}
+	}
+}
+
+func parent(key string) string {
+	return key[:max(strings.LastIndexAny(key, ".["), 0)]
+}
+
+func (ck *checker) listen() {
+	l := ck.config.Listen
+	ck.address("listen.grpc.address", l.GRPC.Address)
+	ck.tls("listen.grpc.tls", l.GRPC.TLS)
+	seen := map[string]string{l.GRPC.Address: "listen.grpc.address"}
+	for _, http := range []struct {
+		key string
+		*HTTP
+	}{{"listen.http", l.HTTP}, {"listen.ops", l.Ops}} {
+		if http.HTTP == nil {
+			continue
+		}
+		ck.address(http.key+".address", http.Address)
+		ck.tls(http.key+".tls", http.TLS)
+		if http.TLS != nil && http.TLS.ClientIDs != nil {
+			ck.wrong(http.key+".tls.client_ids", "only listen.grpc.tls takes client_ids", "", "leave it out")
+		}
+		if first := seen[http.Address]; first != "" && !strings.HasSuffix(http.Address, ":0") {
+			ck.wrong(http.key+".address", "the same address as "+first, quote(http.Address), "give each listener its own port")
+		}
+		seen[http.Address] = http.key + ".address"
+	}
+}
+
+func (ck *checker) address(key, address string) {
+	host, port, err := net.SplitHostPort(address)
+	n, perr := strconv.ParseUint(port, 10, 16)
+	if err != nil || perr != nil || strconv.FormatUint(n, 10) != port || strings.ContainsAny(host, " /@") {
+		ck.wrong(key, "not an address", quote(address), `write host:port or ":port", for example ":9000"`)
+	}
+}
+
+func (ck *checker) tls(key string, t *TLS) {
+	if t == nil {
+		return
+	}
+	if t.ClientIDs != nil && t.ClientCAFile == "" {
+		ck.wrong(key+".client_ids", "client_ids without client_ca_file would trust any certificate", "", "name the authorities of client certificates in client_ca_file")
+	}
+	for i, id := range t.ClientIDs {
+		if u, err := url.Parse(id); err != nil || u.Scheme != "spiffe" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+			ck.wrong(index(key+".client_ids", i), "not a SPIFFE id", quote(id), "write for example spiffe://cluster.local/ns/istio-system/sa/gateway")
+		}
+	}
+}
+
+var prefixPattern = regexp.MustCompile(`^(/[A-Za-z0-9_-]+)+$`)
+
+func (ck *checker) prefix() {
+	if !prefixPattern.MatchString(ck.config.Prefix) {
+		ck.wrong("prefix", "not a plain path", quote(ck.config.Prefix), "write for example /oauth2")
+	}
+}
+
+var providerPattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+
+func (ck *checker) providers() {
+	seen := map[string]string{}
+	for i := range ck.config.Providers {
+		p, key := &ck.config.Providers[i], index("providers", i)
+		switch {
+		case !providerPattern.MatchString(p.Name):
+			ck.wrong(key+".name", "not a name for a provider", quote(p.Name), `write a letter, then letters, digits or "-", all lower case, at most 32`)
+		case p.Name == "p":
+			ck.wrong(key+".name", `"p" is taken: it names the cookies of logins that are under way`, "", "choose another name")
+		case seen[p.Name] != "":
+			ck.wrong(key+".name", "the same name as "+seen[p.Name], quote(p.Name), "give each provider its own name")
+		}
+		seen[p.Name] = key
+		ck.issuer(key+".issuer", p.Issuer)
+		ck.client(key+".client", p.Client)
+		ck.bearer(key+".bearer", p)
+		if p.Client == nil && p.Bearer == nil {
+			ck.wrong(key, "neither client nor bearer: nobody could be recognised", "", "add client (browsers sign in) or bearer (tokens are accepted)")
+		}
+		if p.Client == nil {
+			ck.needsClient(key, p)
+		}
+	}
+}
+
+func (ck *checker) issuer(key, issuer string) {
+	u, err := url.Parse(issuer)
+	switch {
+	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Opaque != "":
+		ck.wrong(key, "not an https URL", quote(issuer), "copy the issuer from the provider's /.well-known/openid-configuration")
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		ck.wrong(key, "an issuer has no user, query or fragment", quote(issuer), "copy the issuer from the provider's /.well-known/openid-configuration")
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		ck.wrong(key, "http outside this machine: anybody on the way could forge sign-ins", quote(issuer), "use https; http is for localhost and 127.0.0.1")
+	}
+}
+
+// loopback reports whether a name or address can only be this machine.
+func loopback(host string) bool {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.IsLoopback()
+	}
+	return loopbackName(host)
+}
+
+func loopbackName(host string) bool {
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+func (ck *checker) client(key string, c *Client) {
+	switch {
+	case c == nil:
+	case c.AuthMethod == "none" && c.SecretFile != "":
+		ck.wrong(key+".secret_file", "a public client has no secret", "", "leave out secret_file, or auth_method: none")
+	case c.AuthMethod != "none" && c.SecretFile == "":
+		ck.wrong(key+".secret_file", "missing", "", "name the file with the client secret, or write auth_method: none for a public client")
+	}
+}
+
+func (ck *checker) needsClient(key string, p *Provider) {
+	if p.Userinfo {
+		ck.wrong(key+".userinfo", "only a provider with a client has it", "", "leave it out")
+	}
+	if p.AuthorizationParams != nil {
+		ck.wrong(key+".authorization_params", "only a provider with a client has it", "", "leave it out")
+	}
+}
+
+func (ck *checker) bearer(key string, p *Provider) {
+	if p.Bearer == nil {
+		return
+	}
+	kids := map[string]int{}
+	for i, k := range p.Bearer.Keys {
+		if j, twice := kids[k.Kid]; twice && k.Kid != "" {
+			ck.wrong(index(key+".keys", i)+".kid", "the same kid as "+index(key+".keys", j), quote(k.Kid), "give each key its own kid")
+		}
+		kids[k.Kid] = i
+	}
+	if p.Bearer.InsecureAcceptLoginTokens || !ck.forwards() {
+		return
+	}
+	for i, audience := range p.Bearer.Audiences {
+		if ck.config.isClient(p.Issuer, audience) {
+			ck.wrong(index(key+".audiences", i), "this is a login client's own audience, while a rule forwards users' tokens: an application could use its user's token elsewhere", quote(audience),
+				"give the API an audience of its own, or write insecure_accept_login_tokens: true")
+		}
+	}
+}
+
+// forwards reports whether any rule hands tokens to an application.
+func (ck *checker) forwards() bool {
+	return slices.ContainsFunc(ck.config.Rules, func(r Rule) bool {
+		return r.Forward != nil && (r.Forward.AccessToken || r.Forward.IDToken)
+	})
+}
+
+func (c *Config) isClient(issuer, id string) bool {
+	return slices.ContainsFunc(c.Providers, func(p Provider) bool {
+		return p.Issuer == issuer && p.Client != nil && p.Client.ID == id
+	})
+}
+
+func (ck *checker) sessions() {
+	s := ck.config.Sessions
+	if s.IdleTimeout > s.AbsoluteTimeout {
+		ck.wrong("sessions.idle_timeout", "longer than absolute_timeout", s.IdleTimeout.String(), "make it at most "+s.AbsoluteTimeout.String())
+	}
+	if s.AbsoluteTimeout > 0 && s.AbsoluteTimeout < time.Minute {
+		ck.wrong("sessions.absolute_timeout", "too short to work with", s.AbsoluteTimeout.String(), "make it at least 1m")
+	}
+	switch {
+	case s.Store == nil:
+		if ck.config.hasLogin() {
+			ck.wrong("sessions.store", "missing: a rule has a login, and no store is chosen", "", "write store: {redis: {addresses: [redis:6379]}}, or store: {memory: {}} for a single process")
+		}
+	case s.Store.Memory == nil && s.Store.Redis == nil:
+		ck.wrong("sessions.store", "no store is chosen", "", "write redis: {addresses: [redis:6379]} or memory: {}")
+	case s.Store.Memory != nil && s.Store.Redis != nil:
+		ck.wrong("sessions.store", "two stores are chosen", "", "keep one of memory and redis")
+	case s.Store.Redis != nil:
+		ck.redis("sessions.store.redis", s.Store.Redis)
+	}
+}
+
+func (ck *checker) redis(key string, r *Redis) {
+	for i, address := range r.Addresses {
+		ck.address(index(key+".addresses", i), address)
+	}
+	if len(r.Addresses) > 1 {
+		ck.wrong(index(key+".addresses", 1), "not supported yet: more than one address (Sentinel, Cluster)", "", "name one server")
+	}
+	if t := r.TLS; t != nil && (t.CertFile == "") != (t.KeyFile == "") {
+		ck.wrong(key+".tls", "cert_file and key_file come together", "", "give both or neither")
+	}
+	if len(ck.config.Sessions.KeyFiles) == 0 {
+		ck.wrong("sessions.key_files", "missing: every replica needs the same sealing keys to read what is in redis", "", `make one with "gatehouse keys new" and name it here`)
+	}
+}
+
+func (c *Config) hasLogin() bool {
+	return slices.ContainsFunc(c.Rules, func(r Rule) bool { return r.Login != "" })
+}
+
+func (ck *checker) tracing() {
+	t := ck.config.Tracing
+	if t == nil {
+		return
+	}
+	u, err := url.Parse(t.OTLPEndpoint)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+		ck.wrong("tracing.otlp_endpoint", "not the address of a collector", quote(t.OTLPEndpoint), "write for example http://otel-collector:4317")
+	}
+}
+
+func index(key string, i int) string { return fmt.Sprintf("%s[%d]", key, i) }

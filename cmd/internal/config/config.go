@@ -1,0 +1,305 @@
+// Package config reads the configuration file and says precisely what is wrong with it.
+//
+// The comments of the types below are the reference that users read, and their
+// tags are the schema that editors use: both are generated (see gen).
+package config
+
+import "time"
+
+//go:generate go run ./gen
+
+// Config is the whole file. A Config that Load returned is complete: defaults
+// are filled in and every check that needs no other file has passed. It must
+// not be changed.
+type Config struct {
+	// Listen says where Gatehouse is reached. Changes need a restart.
+	Listen Listen `yaml:"listen" required:"true"`
+	// ClientAddress says how to find the address of the client, for the access log and the list of sessions. It never decides anything.
+	ClientAddress ClientAddress `yaml:"client_address"`
+	// Prefix is the path below which Gatehouse answers itself on every host with a login: start, callback, sign_out, signed_out, userinfo.
+	Prefix string `yaml:"prefix" default:"/oauth2"`
+	// CheckTimeout bounds one Check. Keep it below the timeout of ext_authz in Envoy, so that Envoy hears a refusal with its reason and not nothing.
+	CheckTimeout time.Duration `yaml:"check_timeout" default:"1s"`
+	// Providers are the OpenID providers and token issuers that rules can name.
+	Providers []Provider `yaml:"providers"`
+	// Sessions says how sign-ins are kept. Required when a rule has a login.
+	Sessions Sessions `yaml:"sessions"`
+	// Rules say who may go where. A request that no rule matches is refused.
+	Rules []Rule `yaml:"rules" required:"true"`
+	// Log is what is written to standard error, one JSON object per line.
+	Log Log `yaml:"log"`
+	// Tracing sends traces to an OpenTelemetry collector. Without it there are none.
+	Tracing *Tracing `yaml:"tracing"`
+	// Shutdown says how a process that was told to end takes its leave.
+	Shutdown Shutdown `yaml:"shutdown"`
+
+	_ struct{} `later:"login_url"`
+
+	file  string
+	place places
+	hosts []Host
+}
+
+// Listen says where Gatehouse is reached.
+type Listen struct {
+	// GRPC is the port of Envoy's ext_authz: Check and gRPC health. Whoever reaches it may ask for identities, so only Envoy should.
+	GRPC GRPC `yaml:"grpc" required:"true"`
+	// HTTP serves the login endpoints to browsers, when the prefix is routed there. Without it they are answered in band, by Check.
+	HTTP *HTTP `yaml:"http"`
+	// Ops serves /healthz, /readyz and /metrics. It tells no secret, but keep it inside the cluster.
+	Ops *HTTP `yaml:"ops"`
+
+	_ struct{} `later:"admin forward_auth"`
+}
+
+// GRPC is the listener of Check.
+type GRPC struct {
+	// Address is host:port or :port.
+	Address string `yaml:"address" required:"true"`
+	// TLS encrypts the listener. Without it the listener speaks plain text HTTP/2, for a mesh that encrypts by itself.
+	TLS *TLS `yaml:"tls"`
+	// MaxInFlight is how many Checks may run at once; the next is refused with 503.
+	MaxInFlight int `yaml:"max_in_flight" default:"10000"`
+	// Reflection serves gRPC reflection, for grpcurl.
+	Reflection bool `yaml:"reflection"`
+}
+
+// HTTP is a listener of plain HTTP or HTTPS.
+type HTTP struct {
+	// Address is host:port or :port.
+	Address string `yaml:"address" required:"true"`
+	// TLS encrypts the listener.
+	TLS *TLS `yaml:"tls"`
+}
+
+// TLS is TLS on a listener, version 1.2 or newer. The files are read again when they change.
+type TLS struct {
+	// CertFile is the certificate chain, PEM.
+	CertFile string `yaml:"cert_file" required:"true"`
+	// KeyFile is the private key, PEM.
+	KeyFile string `yaml:"key_file" required:"true"`
+	// ClientCAFile holds the authorities of client certificates, PEM. With it every client must show one.
+	ClientCAFile string `yaml:"client_ca_file"`
+	// ClientIDs are the SPIFFE ids that may connect, exact text. Needs client_ca_file. Only for listen.grpc.
+	ClientIDs []string `yaml:"client_ids"`
+}
+
+// Provider is an OpenID provider that signs users in, an issuer of bearer tokens, or both.
+type Provider struct {
+	// Name is how rules, logs and the cookie call the provider: a letter, then letters, digits or "-", in lower case; not "p".
+	Name string `yaml:"name" required:"true"`
+	// Issuer is the provider's issuer URL, exactly as its discovery document and tokens write it. https, or http on a loopback name.
+	Issuer string `yaml:"issuer" required:"true"`
+	// CAFile holds the authorities that the provider's certificate is checked against, PEM, instead of those of the system.
+	CAFile string `yaml:"ca_file"`
+	// Client is Gatehouse's registration at the provider. Without it nobody can sign in there.
+	Client *Client `yaml:"client"`
+	// Bearer accepts JWTs of this issuer as bearer tokens.
+	Bearer *Bearer `yaml:"bearer"`
+	// Claims says in which claims identities are found, as member name or JSON Pointer.
+	Claims Claims `yaml:"claims"`
+	// EmailVerified says when an e-mail address counts: "claim" when the provider says that it is verified, "trust" always. Trust only a provider that lets nobody choose an address freely.
+	EmailVerified string `yaml:"email_verified" default:"claim" oneof:"claim trust"`
+	// Algorithms are the signatures that tokens of this issuer may have.
+	Algorithms []string `yaml:"algorithms" default:"RS256" oneof:"RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA"`
+	// AuthorizationParams are added to the authorization request, for example {acr_values: mfa}. None of Gatehouse's own can be replaced.
+	AuthorizationParams map[string]string `yaml:"authorization_params"`
+	// Userinfo asks the userinfo endpoint at login, for providers that give groups only there.
+	Userinfo bool `yaml:"userinfo"`
+	// Skew is how far the provider's clock may differ from ours.
+	Skew time.Duration `yaml:"skew" default:"60s" zero:"ok"`
+}
+
+// Client is a registration at a provider. Its redirect URIs are https://HOST/oauth2/callback for every host with a login.
+type Client struct {
+	// ID is the client id.
+	ID string `yaml:"id" required:"true"`
+	// SecretFile holds the client secret. It is read again at every use.
+	SecretFile string `yaml:"secret_file"`
+	// AuthMethod is how the client proves itself. "none" is a public client, without a secret.
+	AuthMethod string `yaml:"auth_method" default:"client_secret_basic" oneof:"client_secret_basic client_secret_post none"`
+	// Scopes are asked for at login; openid is always added.
+	Scopes []string `yaml:"scopes" default:"openid email profile"`
+	// MaxAge makes the provider ask for the password again when the user typed it longer ago. Not asked when left out.
+	MaxAge time.Duration `yaml:"max_age"`
+}
+
+// Bearer says which JWTs of an issuer are accepted.
+type Bearer struct {
+	// Audiences are ours: one of them must be in the token's aud.
+	Audiences []string `yaml:"audiences" required:"true"`
+	// Keys verify tokens without asking the issuer. Without them the issuer's key set is fetched.
+	Keys []Key `yaml:"keys"`
+	// InsecureAcceptLoginTokens accepts tokens issued for a login client as bearer tokens although rules forward users' tokens: an application that received one could use it elsewhere in the user's name.
+	InsecureAcceptLoginTokens bool `yaml:"insecure_accept_login_tokens"`
+}
+
+// Key is a verification key in a file.
+type Key struct {
+	// Kid is the key id that tokens name in their header.
+	Kid string `yaml:"kid" required:"true"`
+	// Alg is the one algorithm that the key is used with.
+	Alg string `yaml:"alg" required:"true" oneof:"RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA"`
+	// PEMFile holds the public key or certificate, PEM.
+	PEMFile string `yaml:"pem_file" required:"true"`
+}
+
+// Claims says in which claims identities are found: the name of a member, or a JSON Pointer such as /realm_access/roles.
+type Claims struct {
+	// User becomes X-Auth-Request-User.
+	User string `yaml:"user" default:"sub"`
+	// Email becomes X-Auth-Request-Email.
+	Email string `yaml:"email" default:"email"`
+	// EmailVerified says whether the address is verified.
+	EmailVerified string `yaml:"email_verified" default:"email_verified"`
+	// PreferredUsername becomes X-Auth-Request-Preferred-Username.
+	PreferredUsername string `yaml:"preferred_username" default:"preferred_username"`
+	// Groups becomes X-Auth-Request-Groups.
+	Groups string `yaml:"groups" default:"groups"`
+}
+
+// Sessions says how sign-ins are kept.
+type Sessions struct {
+	// Store is where sessions live. Changes need a restart.
+	Store *Store `yaml:"store"`
+	// IdleTimeout ends a session that was not used for so long.
+	IdleTimeout time.Duration `yaml:"idle_timeout" default:"1h"`
+	// AbsoluteTimeout ends every session so long after its sign-in.
+	AbsoluteTimeout time.Duration `yaml:"absolute_timeout" default:"12h"`
+	// StoreGrace is how long sessions that were verified last may be served while the store is unreachable; an upper bound. Sessions are not cached yet, so an unreachable store is a 503 at once.
+	StoreGrace time.Duration `yaml:"store_grace" default:"10s" zero:"ok"`
+	// ProviderGrace is how long a session may outlive its access token while the provider cannot be asked; an upper bound. Tokens are not refreshed yet, so sessions live to their own limits.
+	ProviderGrace time.Duration `yaml:"provider_grace" default:"5m" zero:"ok"`
+	// KeyFiles are the sealing keys, made by "gatehouse keys new", as file names or patterns with *. They are read again when they change. Required with redis; with memory a key is made at start.
+	KeyFiles []string `yaml:"key_files"`
+	// ActivationDelay is how long after its creation a key begins to seal, so that it has reached every replica by then.
+	ActivationDelay time.Duration `yaml:"activation_delay" default:"5m" zero:"ok"`
+
+	_ struct{} `later:"hosts not_before without_refresh_token"`
+}
+
+// Store is where sessions live: exactly one of its keys.
+type Store struct {
+	// Memory keeps sessions in this one process. A restart signs everybody out, and a second replica knows nothing of them.
+	Memory *Memory `yaml:"memory"`
+	// Redis keeps sessions in Redis or Valkey, for any number of replicas.
+	Redis *Redis `yaml:"redis"`
+
+	_ struct{} `later:"sentinel cluster"`
+}
+
+// Memory is a store in this process.
+type Memory struct {
+	// SizeMiB bounds what it holds; 64 MiB are some 20,000 sessions. When it is full new logins are refused; live sessions are never dropped.
+	SizeMiB int `yaml:"size_mib" default:"64"`
+}
+
+// Redis is a store in Redis or Valkey.
+type Redis struct {
+	// Addresses is the server's host:port; exactly one for now.
+	Addresses []string `yaml:"addresses" required:"true"`
+	// Username is the ACL user.
+	Username string `yaml:"username"`
+	// PasswordFile holds the password. It is read again for every new connection.
+	PasswordFile string `yaml:"password_file"`
+	// DB is the number of the database.
+	DB int `yaml:"db" default:"0" zero:"ok"`
+	// KeyPrefix begins the name of every key.
+	KeyPrefix string `yaml:"key_prefix" default:"gh:"`
+	// TLS encrypts connections to the server. {} checks its certificate against the system's authorities.
+	TLS *RedisTLS `yaml:"tls"`
+
+	_ struct{} `later:"sentinel cluster"`
+}
+
+// RedisTLS is TLS towards Redis.
+type RedisTLS struct {
+	// CAFile holds the authorities that the server's certificate is checked against, PEM, instead of those of the system.
+	CAFile string `yaml:"ca_file"`
+	// CertFile is our client certificate, PEM.
+	CertFile string `yaml:"cert_file"`
+	// KeyFile is its private key, PEM.
+	KeyFile string `yaml:"key_file"`
+	// ServerName is the name in the server's certificate, when it is not the host of its address.
+	ServerName string `yaml:"server_name"`
+}
+
+// Rule says who may pass on some hosts and paths. It has either allow: anonymous, or login or bearer (or both) with require.
+type Rule struct {
+	// Name is how logs and metrics call the rule: letters, digits, "-", "_" and ".".
+	Name string `yaml:"name" required:"true"`
+	// Hosts are exact names, *.example.com for every name below, or an origin such as http://app.localhost:10000 where it is not https on 443.
+	Hosts []string `yaml:"hosts" required:"true"`
+	// Paths are exact, or end in /** for a path and everything below it. All paths when left out. There are no regular expressions.
+	Paths []string `yaml:"paths"`
+	// Methods are HTTP methods in upper case. All methods when left out.
+	Methods []string `yaml:"methods"`
+	// Allow is "anonymous": everybody may pass and nobody is recognised.
+	Allow string `yaml:"allow" oneof:"anonymous"`
+	// Login is the provider where browsers sign in.
+	Login string `yaml:"login"`
+	// Bearer are the providers whose bearer tokens are accepted. A bearer token is judged before a session.
+	Bearer []string `yaml:"bearer"`
+	// Audience narrows the audiences of bearer tokens for this rule.
+	Audience []string `yaml:"audience"`
+	// Require says who of those who were recognised may pass. "any_user" is everybody the provider knows.
+	Require Require `yaml:"require"`
+	// Forward says which of the user's tokens the application receives. Needs login.
+	Forward *Forward `yaml:"forward"`
+	// Overrides names rules of a wildcard host that this rule hides on purpose although they are stricter.
+	Overrides []string `yaml:"overrides"`
+}
+
+// Forward says which tokens of a signed-in user the application receives.
+type Forward struct {
+	// AccessToken is sent as X-Auth-Request-Access-Token.
+	AccessToken bool `yaml:"access_token"`
+	// IDToken is sent as Authorization: Bearer.
+	IDToken bool `yaml:"id_token"`
+}
+
+// Conditions must all hold. The values in a list are alternatives.
+type Conditions struct {
+	// Provider is the provider that recognised the user. Needed beside groups, emails, email_domains, subjects and claims when the rule has several.
+	Provider string `yaml:"provider"`
+	// AnyUser holds for everybody whom the provider knows.
+	AnyUser bool `yaml:"any_user"`
+	// Groups holds for members of one of them.
+	Groups []string `yaml:"groups"`
+	// Emails holds for these verified addresses.
+	Emails []string `yaml:"emails"`
+	// EmailDomains holds for verified addresses in these domains; *.example.com is every domain below.
+	EmailDomains []string `yaml:"email_domains"`
+	// Subjects holds for these values of sub; * stands for any run of characters.
+	Subjects []string `yaml:"subjects"`
+	// Claims holds when every named claim (member name or JSON Pointer) has one of the values, or is a list that contains one.
+	Claims map[string]Values `yaml:"claims"`
+
+	_ struct{} `later:"cel scopes peer all any not"`
+}
+
+// Log is what is written to standard error.
+type Log struct {
+	// Level is the least severity that is written.
+	Level string `yaml:"level" default:"info" oneof:"debug info warn error"`
+	// Access says which Checks get a line: all, denied (everything but an allow), or none.
+	Access string `yaml:"access" default:"all" oneof:"all denied none"`
+}
+
+// Tracing sends traces to an OpenTelemetry collector.
+type Tracing struct {
+	// OTLPEndpoint is the collector's gRPC address, for example http://otel-collector:4317; http is plain text.
+	OTLPEndpoint string `yaml:"otlp_endpoint" required:"true"`
+	// Sample is the share of Checks that are traced when Envoy did not decide, from 0 to 1. Envoy's decision wins.
+	Sample float64 `yaml:"sample" default:"1"`
+	// ServiceName is how Gatehouse is called in traces.
+	ServiceName string `yaml:"service_name" default:"gatehouse"`
+}
+
+// Shutdown says how a process that was told to end (SIGTERM) takes its leave: it reports NOT_SERVING, pauses, finishes what it began, and stops. A second signal stops it at once.
+type Shutdown struct {
+	// Pause is how long it goes on serving after NOT_SERVING, until every Envoy has noticed.
+	Pause time.Duration `yaml:"pause" default:"5s" zero:"ok"`
+	// Timeout bounds finishing: Checks in flight, requests, logins that talk to a provider.
+	Timeout time.Duration `yaml:"timeout" default:"20s"`
+}
