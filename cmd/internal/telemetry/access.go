@@ -13,7 +13,7 @@ import (
 // request carries, and none can hold a credential: the path comes without its
 // query, and no header is written but the request id.
 type Access struct {
-	handler slog.Handler
+	handler slog.Handler // flushes errors
 	allowed bool
 }
 
@@ -23,7 +23,7 @@ func (l *Log) Access(which string) *Access {
 	if which == "none" {
 		return nil
 	}
-	return &Access{handler: slog.NewJSONHandler(l.out, nil), allowed: which != "denied"}
+	return &Access{handler: &flusher{slog.NewJSONHandler(l.out, nil), l.out}, allowed: which != "denied"}
 }
 
 // Longest values, in bytes, of what a stranger chooses.
@@ -38,10 +38,14 @@ func (a *Access) Observe(r *authz.Request, d *authz.Decision, took time.Duration
 	if a == nil || d.Outcome == authz.Allow && !a.allowed {
 		return
 	}
-	record := slog.NewRecord(time.Now(), slog.LevelInfo, "check", 0)
+	level := slog.LevelInfo
+	if d.Reason == authz.ReasonPanic {
+		level = slog.LevelError // a bug of ours: not to be lost, nor overlooked
+	}
+	record := slog.NewRecord(time.Now(), level, "check", 0)
 	var fields [20]slog.Attr
 	attrs := append(fields[:0],
-		slog.String("decision", outcomeName(d.Outcome)),
+		slog.String("decision", d.Outcome.String()),
 		slog.String("rule", d.Rule),
 		slog.String("reason", d.Reason),
 	)
@@ -65,7 +69,7 @@ func (a *Access) Observe(r *authz.Request, d *authz.Decision, took time.Duration
 			slog.String("method", bound(r.Method, maxValue)),
 			slog.String("host", bound(r.Host, maxValue)),
 			slog.String("path", bound(r.Path, maxPath)),
-			slog.String("caller", callerName(r.Caller)),
+			slog.String("caller", r.Caller.String()),
 			slog.String("client", bound(r.Peer.Client, maxValue)),
 			slog.String("request_id", bound(r.ID, maxValue)))
 		if r.Peer.Principal != "" {
@@ -86,30 +90,4 @@ func bound(s string, n int) string {
 		n--
 	}
 	return s[:n] + "…"
-}
-
-func outcomeName(o authz.Outcome) string {
-	switch o {
-	case authz.Allow:
-		return "allow"
-	case authz.Answer:
-		return "answer"
-	default:
-		return "deny"
-	}
-}
-
-func callerName(c authz.Caller) string {
-	switch c {
-	case authz.Navigation:
-		return "navigation"
-	case authz.GRPC:
-		return "grpc"
-	case authz.Upgrade:
-		return "upgrade"
-	case authz.Preflight:
-		return "preflight"
-	default:
-		return "fetch"
-	}
 }

@@ -21,8 +21,9 @@ import (
 
 // reasons are all values of the label reason; anything else is counted as "other".
 var reasons = []string{
-	"allowed", "anonymous", "no_rule", "ambiguous_path", "malformed_request", "no_credentials", "bad_credentials",
-	"condition_failed", "headers_too_large", "unavailable", "overloaded", "panic", "endpoint", "other",
+	authz.ReasonAllowed, authz.ReasonAnonymous, authz.ReasonNoRule, authz.ReasonAmbiguousPath, authz.ReasonMalformed,
+	authz.ReasonNoCredentials, authz.ReasonBadCredentials, authz.ReasonCondition, authz.ReasonHeadersTooLarge,
+	authz.ReasonUnavailable, authz.ReasonOverloaded, authz.ReasonPanic, authz.ReasonEndpoint, "other",
 }
 
 const outcomes = 3
@@ -63,7 +64,7 @@ func NewMetrics(version string) (*Metrics, error) {
 		m.reasons[reason] = i
 	}
 	for o := range outcomes {
-		m.outcomes[o] = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attribute.String("outcome", outcomeName(authz.Outcome(o)))))}
+		m.outcomes[o] = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attribute.String("outcome", authz.Outcome(o).String())))}
 	}
 	m.SetRules(nil)
 	return m, m.instruments(version)
@@ -137,7 +138,7 @@ func (m *Metrics) labels(rule string, outcome int, reason string) []metric.AddOp
 	}
 	ready := []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(
 		attribute.String("rule", s.rule),
-		attribute.String("outcome", outcomeName(authz.Outcome(outcome))),
+		attribute.String("outcome", authz.Outcome(outcome).String()),
 		attribute.String("reason", reasons[i])))}
 	slot.Store(&ready)
 	return ready

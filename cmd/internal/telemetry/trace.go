@@ -61,7 +61,7 @@ func (t *Traces) Check(ctx context.Context) (context.Context, func(*authz.Decisi
 	return ctx, func(d *authz.Decision) {
 		if d != nil && span.IsRecording() {
 			span.SetAttributes(
-				attribute.String("gatehouse.outcome", outcomeName(d.Outcome)),
+				attribute.String("gatehouse.outcome", d.Outcome.String()),
 				attribute.String("gatehouse.rule", d.Rule),
 				attribute.String("gatehouse.reason", d.Reason))
 		}

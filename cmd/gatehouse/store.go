@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gatehouse-mesh/gatehouse/cmd/internal/config"
+	"github.com/gatehouse-mesh/gatehouse/session"
+	"github.com/gatehouse-mesh/gatehouse/session/redisstore"
+	"github.com/gatehouse-mesh/gatehouse/session/seal"
+)
+
+// buildRing reads the sealing keys, or makes one when none are configured: then
+// sessions end with the process, as those of a memory store do anyway.
+func buildRing(cfg *config.Config) (*seal.Ring, error) {
+	keys := []seal.Key{seal.NewKey(time.Now())}
+	if len(cfg.Sessions.KeyFiles) > 0 {
+		var err error
+		if keys, err = readKeys(cfg); err != nil {
+			return nil, cfg.Mistake("sessions.key_files", err.Error(), "", `each file holds one key made by "gatehouse keys new"`)
+		}
+	}
+	return seal.NewRing(keys, cfg.Sessions.ActivationDelay, nil)
+}
+
+func readKeys(cfg *config.Config) ([]seal.Key, error) {
+	files, err := cfg.SessionKeyFiles()
+	if err != nil {
+		return nil, err
+	}
+	var keys []seal.Key
+	for _, file := range files {
+		text, err := config.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		key, err := seal.ParseKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// buildStore does no I/O.
+func buildStore(cfg *config.Config) (session.Store, error) {
+	s := cfg.Sessions.Store
+	if s.Redis == nil {
+		return session.NewMemory(int64(s.Memory.SizeMiB) << 20), nil
+	}
+	rc := redisstore.Config{Addresses: s.Redis.Addresses, Username: s.Redis.Username, DB: s.Redis.DB, Prefix: s.Redis.KeyPrefix}
+	if s.Redis.PasswordFile != "" {
+		path := cfg.Path(s.Redis.PasswordFile)
+		rc.Password = func() (string, error) { return config.ReadSecret(path) }
+	}
+	var err error
+	if rc.TLS, err = redisTLS(cfg, s.Redis.TLS); err != nil {
+		return nil, cfg.Mistake("sessions.store.redis.tls", err.Error(), "", "")
+	}
+	return redisstore.New(rc)
+}
+
+func redisTLS(cfg *config.Config, t *config.RedisTLS) (*tls.Config, error) {
+	if t == nil {
+		return nil, nil //nolint:nilnil // no TLS was asked for
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
+	if t.CAFile != "" {
+		pool, err := readCAs(cfg.Path(t.CAFile))
+		if err != nil {
+			return nil, err
+		}
+		c.RootCAs = pool
+	}
+	if t.CertFile != "" {
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(cfg.Path(t.CertFile), cfg.Path(t.KeyFile)) // at every connection, so that new files count
+			return &pair, err
+		}
+	}
+	return c, nil
+}
+
+// timedStore measures the calls to a store. That nothing was found is no error.
+type timedStore struct {
+	session.Store
+	measure func(operation string, err error, took time.Duration)
+}
+
+func (s timedStore) since(operation string, start time.Time, err error) {
+	if errors.Is(err, session.ErrNotFound) {
+		err = nil
+	}
+	s.measure(operation, err, time.Since(start))
+}
+
+func (s timedStore) Create(ctx context.Context, r session.NewRecord) ([]byte, error) {
+	start := time.Now()
+	mark, err := s.Store.Create(ctx, r)
+	s.since("create", start, err)
+	return mark, err
+}
+
+func (s timedStore) Load(ctx context.Context, h session.Handle, f session.Fields) (session.Record, time.Duration, error) {
+	start := time.Now()
+	r, left, err := s.Store.Load(ctx, h, f)
+	s.since("load", start, err)
+	return r, left, err
+}
+
+func (s timedStore) Touch(ctx context.Context, h session.Handle, idle time.Duration) error {
+	start := time.Now()
+	err := s.Store.Touch(ctx, h, idle)
+	s.since("touch", start, err)
+	return err
+}
+
+func (s timedStore) End(ctx context.Context, h session.Handle, index []string) error {
+	start := time.Now()
+	err := s.Store.End(ctx, h, index)
+	s.since("end", start, err)
+	return err
+}
+
+func (s timedStore) Marked(ctx context.Context, name string) ([]byte, error) {
+	start := time.Now()
+	value, err := s.Store.Marked(ctx, name)
+	s.since("marked", start, err)
+	return value, err
+}
