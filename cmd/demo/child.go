@@ -26,7 +26,7 @@ type child struct {
 // nil) receives its output as well. It must be called from the main thread.
 func startChild(name string, died chan<- *child, copyTo io.Writer, path string, args ...string) (*child, error) {
 	c := &child{name: name, log: &tail{name: name, copyTo: copyTo}, done: make(chan struct{})}
-	c.cmd = exec.Command(path, args...) //nolint:noctx // it is ended with its group, by terminate
+	c.cmd = exec.Command(path, args...) // without a context: it is ended with its group, by terminate
 	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
 	c.cmd.SysProcAttr = ownGroup()
 	// A grandchild that holds the output open must not keep Wait from returning.

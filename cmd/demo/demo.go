@@ -50,7 +50,7 @@ func run(ctx context.Context, o options, out, logs io.Writer) (err error) {
 			return fmt.Errorf("%s is missing: there is no program at %s\n      %s", b.name, b.path, b.hint)
 		}
 	}
-	port, err := freePort(o.port)
+	port, err := freePort(ctx, o.port)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func run(ctx context.Context, o options, out, logs io.Writer) (err error) {
 		API:  fmt.Sprintf("http://api.localhost:%d", port),
 		Port: port, SecretFile: filepath.Join(dir, "client-secret"), out: out, died: make(chan *child, 2),
 	}
-	closeServers, err := d.startServers()
+	closeServers, err := d.startServers(ctx)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func run(ctx context.Context, o options, out, logs io.Writer) (err error) {
 	if !o.verbose {
 		logs = nil
 	}
-	if err := d.startChildren(o, dir, logs); err != nil {
+	if err := d.startChildren(ctx, o, dir, logs); err != nil {
 		return err
 	}
 	ctx, cancel := d.watch(ctx)
@@ -117,9 +117,9 @@ func (d *demo) watch(ctx context.Context) (context.Context, context.CancelCauseF
 
 // freePort returns port, or a free one for 0. Browsers and curl try both
 // loopback addresses for *.localhost, so nobody else may listen on either.
-func freePort(port int) (int, error) {
+func freePort(ctx context.Context, port int) (int, error) {
 	for _, host := range []string{"127.0.0.1", "::1"} {
-		l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
 			return 0, fmt.Errorf("port %d is in use: run make demo PORT=%d, or any other free port", port, port%65000+1)
@@ -141,7 +141,7 @@ func freePort(port int) (int, error) {
 }
 
 // startServers starts what this process serves itself: the provider and the application.
-func (d *demo) startServers() (closeAll func(), err error) {
+func (d *demo) startServers(ctx context.Context) (closeAll func(), err error) {
 	provider, err := oidctest.New(oidctest.Config{Clients: []oidctest.Client{
 		{ID: "mesh", Secret: "mesh-secret", RedirectURIs: []string{d.App + "/oauth2/callback"}, PostLogoutRedirectURIs: []string{d.App + "/oauth2/signed_out"}},
 		{ID: "machine", Secret: "machine-secret", MachineOnly: true, Audience: []string{"api"}},
@@ -149,11 +149,11 @@ func (d *demo) startServers() (closeAll func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	idp, err := provider.Serve("localhost:0")
+	idp, err := provider.Serve("localhost:0") //nolint:contextcheck // binding a loopback port does not wait
 	if err != nil {
 		return nil, err
 	}
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		idp.Close()
 		return nil, err
@@ -177,9 +177,9 @@ var envoyYAML string
 //go:embed gatehouse.yaml
 var gatehouseYAML string
 
-func (d *demo) startChildren(o options, dir string, logs io.Writer) error {
+func (d *demo) startChildren(ctx context.Context, o options, dir string, logs io.Writer) error {
 	for _, address := range []*string{&d.GRPC, &d.Ops} {
-		port, err := freePort(0)
+		port, err := freePort(ctx, 0)
 		if err != nil {
 			return err
 		}

@@ -27,20 +27,24 @@ func main() {
 	// Children die with the thread that started them (see child_linux.go), so
 	// that one has to be the main thread.
 	runtime.LockOSThread()
+	os.Exit(status())
+}
+
+func status() int {
 	o, err := parseFlags(os.Args[1:], os.Getenv, os.Stderr)
-	if err != nil {
-		if !errors.Is(err, flag.ErrHelp) {
-			os.Exit(2)
-		}
-		return
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	if err := run(ctx, o, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
-		stop()
-		os.Exit(1) //nolint:gocritic // stop has been called
+		return 1
 	}
+	return 0
 }
 
 // parseFlags reads flags; PORT, ENVOY, GATEHOUSE and CHECK of the environment are their defaults.

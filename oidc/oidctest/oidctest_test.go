@@ -505,13 +505,13 @@ func TestFaultsOfAnyEndpoint(t *testing.T) {
 		t.Errorf("Scripts: %s after %v", body, time.Since(start))
 	}
 	idp.AlwaysAll(oidctest.Down)
-	if _, err := stop.Get(discovery); err == nil { //nolint:noctx // the client has a timeout
+	if _, err := stop.Get(discovery); err == nil {
 		t.Error("Down answered")
 	}
 	idp.AlwaysAll(nil)
 	addr := idp.Addr
 	idp.Close()
-	if _, err := stop.Get(discovery); err == nil { //nolint:noctx // the client has a timeout
+	if _, err := stop.Get(discovery); err == nil {
 		t.Error("Close did not close")
 	}
 	again, err := idp.Serve(addr)
@@ -624,6 +624,79 @@ func TestNewRefuses(t *testing.T) {
 	if s, err := p.Serve("0.0.0.0:0"); err == nil {
 		s.Close()
 		t.Error("Serve leaves the loopback")
+	}
+}
+
+func TestJWTAccessTokensOfUsers(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, oidctest.Config{AutoLogin: "alice", Clients: []oidctest.Client{{ID: "mesh", Secret: "mesh-secret", Audience: []string{"api"}}}})
+	tok, _, err := c.login(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := c.op.Verifier(&gooidc.Config{ClientID: "api"}).Verify(t.Context(), tok.AccessToken)
+	if err != nil || at.Subject != "alice" {
+		t.Errorf("access token = %+v, %v", at, err)
+	}
+	if info, err := c.op.UserInfo(t.Context(), oauth2.StaticTokenSource(tok)); err != nil || info.Subject != "alice" {
+		t.Errorf("userinfo = %+v, %v", info, err)
+	}
+	c.idp.Revoke("alice")
+	if _, err := c.op.UserInfo(t.Context(), oauth2.StaticTokenSource(tok)); err == nil {
+		t.Error("userinfo after Revoke")
+	}
+}
+
+func TestRefreshVariants(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		cfg    oidctest.Config
+		scopes []string
+		given  bool
+		twice  bool
+	}{
+		{oidctest.Config{}, []string{"openid"}, false, false},
+		{oidctest.Config{}, []string{"openid", "offline_access"}, true, false},
+		{oidctest.Config{AlwaysRefresh: true}, []string{"openid"}, true, false},
+		{oidctest.Config{AlwaysRefresh: true, KeepRefreshTokens: true}, []string{"openid"}, true, true},
+	} {
+		tt.cfg.AutoLogin = "alice"
+		c := newClient(t, tt.cfg)
+		c.conf.Scopes = tt.scopes
+		tok, _, err := c.login(t.Context())
+		if err != nil || (tok.RefreshToken != "") != tt.given {
+			t.Errorf("%+v %v: refresh token %q, %v", tt.cfg, tt.scopes, tok.RefreshToken, err)
+			continue
+		}
+		if !tt.given {
+			continue
+		}
+		for i, want := range []bool{true, tt.twice} {
+			if _, err := c.conf.TokenSource(t.Context(), &oauth2.Token{RefreshToken: tok.RefreshToken}).Token(); (err == nil) != want {
+				t.Errorf("%+v: use %d: %v", tt.cfg, i+1, err)
+			}
+		}
+	}
+}
+
+// Some providers have a path in their issuer, and no RFC 9207.
+func TestIssuerWithPath(t *testing.T) {
+	t.Parallel()
+	p, err := oidctest.New(oidctest.Config{Issuer: "https://idp.test/realms/a", OmitIssParameter: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]int{"/realms/a/jwks": 200, "/jwks": 404, "/realms/a/other": 404, "/realms/a": 404} {
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "https://idp.test"+path, nil))
+		if w.Code != want {
+			t.Errorf("GET %s = %d, want %d", path, w.Code, want)
+		}
+	}
+	w := httptest.NewRecorder()
+	p.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "https://idp.test/realms/a/.well-known/openid-configuration", nil))
+	if body := w.Body.String(); !strings.Contains(body, `"https://idp.test/realms/a/authorize"`) || strings.Contains(body, "iss_parameter") {
+		t.Errorf("discovery = %s", body)
 	}
 }
 

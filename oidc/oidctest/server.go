@@ -66,7 +66,7 @@ func Start(t T, cfg Config) *Server {
 	}
 	addr := "127.0.0.1:0"
 	if rest, ok := strings.CutPrefix(cfg.Issuer, "http://"); ok {
-		addr = rest
+		addr, _, _ = strings.Cut(rest, "/")
 	}
 	s, err := p.Serve(addr)
 	if err != nil {
