@@ -1,5 +1,7 @@
 package oidc
 
+import "time"
+
 // CacheLen is the number of identities in the cache.
 func (v *Verifier) CacheLen() int {
 	v.cache.mu.RLock()
@@ -12,3 +14,24 @@ func ParseKeys(document []byte) (usable, skipped int, err error) {
 	keys, skipped, err := parseKeys(document)
 	return len(keys), skipped, err
 }
+
+// ParseMetadata shows the strict reader of discovery documents to its tests.
+func ParseMetadata(document []byte, issuer string) ([]string, error) {
+	m, err := parseMetadata(document, issuer, &ClientConfig{})
+	if err != nil {
+		return nil, err
+	}
+	return []string{m.authorization, m.token, m.jwks, m.userinfo, m.endSession}, nil
+}
+
+// ParseTokens shows the strict reader of token responses to its tests.
+func ParseTokens(body []byte) (access, id string, lifetime time.Duration, err error) {
+	t, err := parseTokens(body)
+	if err != nil {
+		return "", "", 0, err
+	}
+	return t.access, t.id, t.lifetime, nil
+}
+
+// Forget empties the cache.
+func (v *Verifier) Forget() { v.cache = newIdentityCache(v.cfg.CacheSize) }

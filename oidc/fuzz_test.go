@@ -1,0 +1,187 @@
+package oidc_test
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	gooidc "github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/gatehouse-mesh/gatehouse/authz"
+	"github.com/gatehouse-mesh/gatehouse/oidc"
+)
+
+// fuzzVerifier has static keys and a clock that stands still.
+func fuzzVerifier(tb testing.TB) (v *oidc.Verifier, claims string, now time.Time) {
+	tb.Helper()
+	keys := must(oidc.NewStaticKeys(
+		oidc.StaticKey{KID: "e1", Alg: "ES256", Data: pemOf(p256().Public())},
+		oidc.StaticKey{KID: "k1", Alg: "RS256", Data: pemOf(rsaKey().Public())},
+	))
+	now = time.Unix(1_800_000_000, 0)
+	v = must(oidc.NewVerifier(oidc.VerifierConfig{
+		Provider: "corp", Issuer: "https://idp.test", Audiences: []string{"api"}, Keys: keys,
+		Now: func() time.Time { return now },
+	}))
+	return v, `{"iss":"https://idp.test","sub":"alice","aud":"api","exp":1800000300,"iat":1800000000}`, now
+}
+
+// FuzzJWT: no panic; what was not signed here is never accepted, and a token has
+// one spelling only.
+func FuzzJWT(f *testing.F) {
+	v, claims, _ := fuzzVerifier(f)
+	minted := map[string]bool{}
+	for _, header := range []string{es256, `{"alg":"ES256"}`, `{"alg":"ES256","kid":"e1","typ":"at+jwt"}`} {
+		token := tok("ES256", header, claims, p256())
+		minted[token] = true
+		f.Add(token)
+	}
+	token := tok("RS256", `{"alg":"RS256","kid":"k1"}`, claims, rsaKey())
+	minted[token] = true
+	for _, seed := range []string{
+		token, token + "\n", token + "=", token[:len(token)-1], "..", "...", "e30.e30.e30", "a.b.c", "",
+		tok("HS256", `{"alg":"HS256","kid":"k1"}`, claims, []byte("secret")),
+		b64([]byte(`{"alg":"none"}`)) + "." + b64([]byte(claims)) + ".",
+		b64([]byte(`{"alg":"none"}`)) + "." + b64([]byte(claims)) + ".e30",
+		`{"payload":"e30","protected":"e30","signature":"e30"}`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, token string) {
+		id, err := v.Authenticate(context.Background(), bearer(token))
+		if err == nil {
+			// (r, n-s) also verifies (J21): only the signature may differ.
+			known := false
+			for m := range minted {
+				known = known || m[:strings.LastIndexByte(m, '.')] == token[:strings.LastIndexByte(token, '.')]
+			}
+			if !known || id.Subject != "alice" {
+				t.Fatalf("accepted %q as %+v", token, id)
+			}
+			return
+		}
+		if id != nil || !errors.Is(err, authz.ErrBadCredentials) && !errors.Is(err, authz.ErrNoCredentials) {
+			t.Fatalf("%v, %v", id, err)
+		}
+	})
+}
+
+// FuzzClaims signs whatever payload comes: who is accepted must be who a second
+// opinion, go-oidc, reads too, unless the payload plays with member names.
+func FuzzClaims(f *testing.F) {
+	v, claims, now := fuzzVerifier(f)
+	second := gooidc.NewVerifier("https://idp.test", &gooidc.StaticKeySet{PublicKeys: []crypto.PublicKey{p256().Public()}}, &gooidc.Config{
+		ClientID: "api", SupportedSigningAlgs: []string{string(jose.ES256)}, Now: func() time.Time { return now.Add(-time.Minute) }, // our skew
+	})
+	f.Add(claims)
+	f.Add(strings.Replace(claims, `"sub":"alice"`, `"sub":"alice","SUB":"victim"`, 1))
+	f.Add(strings.Replace(claims, `"sub":"alice"`, `"sub":"alice","sub":"victim"`, 1))
+	f.Add(strings.Replace(claims, `"aud":"api"`, `"aud":["x","api"],"groups":["a"]`, 1))
+	f.Add(strings.Replace(claims, `1800000300`, `1.8000003e9`, 1))
+	f.Fuzz(func(t *testing.T, payload string) {
+		token := tok("ES256", es256, payload, p256())
+		id, err := v.Authenticate(context.Background(), bearer(token))
+		if err != nil {
+			return
+		}
+		other, err := second.Verify(context.Background(), token)
+		if err != nil {
+			if plain(id.Claims) {
+				t.Fatalf("accepted %s as %+v; go-oidc: %v", payload, id, err)
+			}
+			return
+		}
+		if plain(id.Claims) && (other.Subject != id.Subject || other.Issuer != id.Issuer) {
+			t.Fatalf("%s is %q for us and %q for go-oidc", payload, id.Subject, other.Subject)
+		}
+	})
+}
+
+// plain reports whether no member looks like another to encoding/json, and none
+// has a form that only one of the two readers takes.
+func plain(c authz.Claims) bool {
+	for name := range c {
+		for _, known := range []string{"iss", "sub", "aud", "exp", "iat", "nbf", "nonce", "at_hash", "_claim_names", "_claim_sources"} {
+			if strings.EqualFold(name, known) && (name != known || strings.HasPrefix(known, "_") || known == "nonce" || known == "at_hash") {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// FuzzJWKS: no panic; what is usable is counted right.
+func FuzzJWKS(f *testing.F) {
+	f.Add([]byte(js(map[string]any{"keys": []any{jwk("a", "RS256", rsaKey()), jwk("b", "", p256()), jwk("c", "EdDSA", edKey())}})))
+	f.Add([]byte(`{"keys":[{"kty":"RSA","n":"AQ","e":"AQAB"},{"kty":"EC","crv":"P-256","x":"","y":""},{"kty":"OKP","crv":"Ed25519","x":"AA"},{"kty":"oct","k":"AA"},null,1]}`))
+	f.Add([]byte(`{"keys":[]}`))
+	f.Fuzz(func(t *testing.T, document []byte) {
+		usable, skipped, err := oidc.ParseKeys(document)
+		if (err == nil) != (usable > 0) || usable < 0 || skipped < 0 || usable > 100 {
+			t.Fatalf("%d usable, %d skipped, %v", usable, skipped, err)
+		}
+	})
+}
+
+// FuzzDiscovery: no panic; an accepted document leads nowhere but to https.
+func FuzzDiscovery(f *testing.F) {
+	const issuer = "https://idp.test"
+	f.Add([]byte(js(map[string]any{"issuer": issuer, "authorization_endpoint": issuer + "/a", "token_endpoint": issuer + "/t", "jwks_uri": issuer + "/k"})))
+	f.Add([]byte(js(map[string]any{"issuer": issuer, "authorization_endpoint": issuer + "/a?x=y", "token_endpoint": "http://idp.test", "jwks_uri": "//x"})))
+	f.Fuzz(func(t *testing.T, document []byte) {
+		endpoints, err := oidc.ParseMetadata(document, issuer)
+		if err != nil {
+			return
+		}
+		for _, e := range endpoints {
+			if e != "" && (!strings.HasPrefix(strings.ToLower(e), "https://") || strings.ContainsAny(e, "#\r\n ")) {
+				t.Fatalf("endpoint %q", e)
+			}
+		}
+	})
+}
+
+// FuzzTokenResponse: no panic; what is accepted is whole.
+func FuzzTokenResponse(f *testing.F) {
+	f.Add([]byte(`{"access_token":"a","token_type":"Bearer","expires_in":300,"refresh_token":"r","id_token":"a.b.c"}`))
+	f.Add([]byte(`{"access_token":"a","token_type":"bearer","expires_in":1e300,"id_token":"a.b.c"}`))
+	f.Add([]byte(`{"error":"invalid_grant"}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		access, id, lifetime, err := oidc.ParseTokens(body)
+		if err == nil && (access == "" || id == "" || lifetime < 0 || lifetime > 11*365*24*time.Hour || strings.ContainsAny(access+id, "\r\n\x00")) {
+			t.Fatalf("%q, %q, %v", access, id, lifetime)
+		}
+	})
+}
+
+func BenchmarkVerifierWarm(b *testing.B) {
+	v, claims, _ := fuzzVerifier(b)
+	r := bearer(tok("ES256", es256, claims[:len(claims)-1]+`,"groups":["`+repeat("g", 400)+`"]}`, p256()))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := v.Authenticate(context.Background(), r); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func benchmarkFirst(b *testing.B, alg, header string, key any) {
+	v, claims, _ := fuzzVerifier(b)
+	r := bearer(tok(alg, header, claims[:len(claims)-1]+`,"groups":["`+repeat("g", 400)+`"]}`, key))
+	b.ReportAllocs()
+	for b.Loop() {
+		v.Forget()
+		if _, err := v.Authenticate(context.Background(), r); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkVerifierFirstES256(b *testing.B) { benchmarkFirst(b, "ES256", es256, p256()) }
+func BenchmarkVerifierFirstRS256(b *testing.B) {
+	benchmarkFirst(b, "RS256", `{"alg":"RS256","kid":"k1"}`, rsaKey())
+}
