@@ -298,6 +298,10 @@ func TestJ21MalleableSignature(t *testing.T) {
 	cut := strings.LastIndexByte(token, '.') + 1
 	sig := must(base64.RawURLEncoding.DecodeString(token[cut:]))
 	r, s := new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:])
+	padded := append(append(append([]byte{}, sig[:32]...), 0), sig[32:]...)
+	if got := judge(t, v, bearer(token[:cut]+b64(padded))); got != bad {
+		t.Errorf("J20 s with a leading zero: %s", got)
+	}
 	twin := token[:cut] + b64(fixed(p256(), r, s.Sub(p256().Params().N, s)))
 	if a, b := judge(t, v, bearer(token)), judge(t, v, bearer(twin)); a != allow || b != allow {
 		t.Errorf("%s, %s: ECDSA is malleable; nothing may key on the bytes of a signature", a, b)

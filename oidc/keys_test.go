@@ -64,6 +64,7 @@ func TestK5JWKS(t *testing.T) {
 		"kty missing":        {without(good, "kty"), false},
 		"kty unknown":        {with(good, "kty", "AKP"), false},
 		"n missing":          {without(good, "n"), false},
+		"n with a newline":   {with(good, "n", good["n"].(string)[:40]+"\n"+good["n"].(string)[40:]), false},
 		"n padded":           {with(good, "n", good["n"].(string)+"=="), false},
 		"J23 1024 bits":      {jwk("w", "RS256", rsaWeak()), false},
 		"J23 8192 bits":      {big(8192), true},
@@ -207,6 +208,9 @@ func TestRemoteKeys(t *testing.T) {
 	again, err := keys.Refresh(t.Context(), first)
 	if err != nil || again != first {
 		t.Errorf("equal keys: another set of generation %d, %v", again.Generation(), err)
+	}
+	if got, err := keys.Refresh(t.Context(), nil); got != first || err != nil || i.count(pathJWKS) != 2 {
+		t.Errorf("newer keys than none are there: %v, %v after %d readings", got, err, i.count(pathJWKS))
 	}
 	advance := func(d time.Duration) { mu.Lock(); defer mu.Unlock(); now = now.Add(d) }
 	for name, h := range map[string]http.HandlerFunc{

@@ -607,6 +607,7 @@ func TestRFC9207Issuer(t *testing.T) {
 		{p, i.URL + "/", 1, oidc.ErrRejected},
 		{p, "", 1, oidc.ErrRejected},
 		{sends, i.URL, 2, oidc.ErrRejected},
+		{p, i.URL, 2, oidc.ErrRejected},
 	} {
 		if err := tt.p.CheckIssuer(tt.iss, tt.n); !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
 			t.Errorf("%q ×%d: %v, want %v", tt.iss, tt.n, err, tt.want)
