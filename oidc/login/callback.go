@@ -1,0 +1,290 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-mesh/gatehouse/authz"
+	"github.com/gatehouse-mesh/gatehouse/oidc"
+	"github.com/gatehouse-mesh/gatehouse/session"
+)
+
+const (
+	exchangeTimeout = 30 * time.Second
+	maxCode         = 4096
+	maxQuote        = 300
+)
+
+// callback receives the browser back from the provider. State and cookie must
+// agree before anything else is looked at; a code is redeemed only then.
+func (l *Login) callback(ctx context.Context, r *authz.Request) authz.Response {
+	if r.Method != http.MethodGet {
+		return Render(r, authz.Problem{Status: http.StatusMethodNotAllowed})
+	}
+	if r.Caller != authz.Navigation {
+		return Render(r, authz.Problem{Status: http.StatusBadRequest})
+	}
+	q, err := parseQuery(r.RawQuery)
+	if err != nil {
+		return l.refuse(r, "malformed_query", malformedPage())
+	}
+	st, ok := l.openState(r.Host, q["state"])
+	if !ok {
+		return l.refuse(r, "bad_state", l.againPage("This sign-in was not started here", "The answer of the sign-in service does not belong to a sign-in of this site.", "/"))
+	}
+	a, ok := l.attemptOf(r, st)
+	if !ok {
+		return l.lost(ctx, r, st)
+	}
+	if age := l.cfg.Now().Sub(a.created); age >= attemptLife {
+		return l.expired(r, st, a.cookie())
+	}
+	g := l.hosts[r.Host].gate(a.provider)
+	if a.provider == "" || g == nil { // the configuration has changed meanwhile
+		return l.refuse(r, "unknown_provider", l.drop(l.againPage("This way to sign in is gone", "The provider is no longer in use here.", st.address), a))
+	}
+	return l.answer(ctx, r, q, &arrival{state: st, attempt: a, gate: g})
+}
+
+// arrival is a browser that has come back with a state and the cookie that
+// belongs to it.
+type arrival struct {
+	state   state
+	attempt attempt
+	gate    *gate
+}
+
+// answer looks at what the provider says.
+func (l *Login) answer(ctx context.Context, r *authz.Request, q query, in *arrival) authz.Response {
+	count := 0
+	if _, ok := q["iss"]; ok {
+		count = 1
+	}
+	if err := in.gate.provider.CheckIssuer(q["iss"], count); err != nil { // RFC 9207 section 2.4, for errors too
+		if errors.Is(err, oidc.ErrUnavailable) {
+			return l.refuse(r, "provider_unavailable", providerDownPage())
+		}
+		return l.refuse(r, "wrong_issuer", l.drop(l.againPage("The sign-in was refused", "The answer comes from another sign-in service than the one you were sent to.", in.state.address), in.attempt))
+	}
+	if code, failed := q["error"]; failed {
+		return l.denied(r, in, code, q["error_description"])
+	}
+	code := q["code"]
+	if code == "" || len(code) > maxCode || !printable(code) { // RFC 6749 appendix A.11
+		return l.refuse(r, "bad_code", l.drop(l.againPage("The sign-in was refused", "The answer of the sign-in service is incomplete.", in.state.address), in.attempt))
+	}
+	return l.land(ctx, r, code, in)
+}
+
+// lost handles a state whose cookie is gone: it is never redeemed. Who has a live
+// session was only late (a reload, the back button); everybody else starts again.
+func (l *Login) lost(ctx context.Context, r *authz.Request, st state) authz.Response {
+	now := l.cfg.Now()
+	for _, g := range l.hosts[r.Host].gates {
+		if _, err := l.recognise(ctx, r, g, false); err == nil {
+			return Redirect(http.StatusSeeOther, st.address)
+		}
+	}
+	if now.Sub(st.created) >= attemptLife {
+		return l.expired(r, st, "")
+	}
+	g := l.hosts[r.Host].gates[0]
+	l.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "login_refused", slog.String("reason", "no_cookie"), slog.String("host", r.Host), slog.String("request_id", r.ID))
+	return Redirect(http.StatusSeeOther, g.start+escape(st.address)+"&again="+st.trail.again(now).String())
+}
+
+func (l *Login) expired(r *authz.Request, st state, cookie string) authz.Response {
+	p := l.againPage("The sign-in took too long", "More than ten minutes have passed since it began.", st.address)
+	if cookie != "" {
+		p.Header = append(p.Header, clearCookie(cookie))
+	}
+	return l.refuse(r, "expired", p)
+}
+
+// drop deletes the attempt's cookie with the answer: it is used up.
+func (l *Login) drop(p Page, a attempt) Page {
+	p.Header = append(p.Header, clearCookie(a.cookie()))
+	return p
+}
+
+// denied shows an error response (RFC 6749 section 4.1.2.1). The words are the
+// provider's: bounded here, escaped by the page.
+func (l *Login) denied(r *authz.Request, in *arrival, code, description string) authz.Response {
+	code, description = clip(code, 64), clip(description, maxQuote)
+	p := Page{Status: http.StatusForbidden, Title: "The sign-in service said no", Quote: strings.TrimSuffix(code+": "+description, ": ")}
+	switch code {
+	case "temporarily_unavailable", "server_error":
+		p = providerDownPage()
+	case "access_denied":
+		p.Text = []string{"The sign-in was cancelled there, or your account may not use this application. It says:"}
+	default:
+		p.Text = []string{"The sign-in could not be completed. Tell whoever runs this site what it says:"}
+	}
+	p.Actions = []Action{{Label: "Start again", Address: in.gate.start + escape(in.state.address)}}
+	return l.refuse(r, "provider_error", l.drop(p, in.attempt), slog.String("error", code), slog.String("error_description", description))
+}
+
+// land redeems the code, or joins the redemption that is under way, and answers
+// within the time of a Check.
+func (l *Login) land(ctx context.Context, r *authz.Request, code string, in *arrival) authz.Response {
+	fl, owner, err := l.flights.join(in.attempt.mark, l.cfg.Now())
+	switch {
+	case errors.Is(err, errUsed):
+		return l.refuse(r, "replayed", l.drop(l.againPage("This sign-in is finished", "Its answer was used before.", in.state.address), in.attempt))
+	case err != nil:
+		return l.refuse(r, "overloaded", busyPage())
+	case owner:
+		old := l.cards(r, in.gate)
+		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTimeout)
+		go func() {
+			defer cancel()
+			l.fly(detached, r, code, in, old)
+		}()
+	default:
+		l.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "callback_replayed", slog.String("host", r.Host), slog.String("request_id", r.ID))
+	}
+	limit := time.NewTimer(l.cfg.CheckTimeout)
+	defer limit.Stop()
+	select {
+	case <-fl.done:
+		return l.landed(r, in, fl)
+	case <-limit.C:
+	case <-ctx.Done():
+	}
+	return stillWorkingPage().Response(r)
+}
+
+// fly is the detached part of a login: it goes on when the browser or the Check
+// has given up, since a code that was sent cannot be taken back.
+func (l *Login) fly(ctx context.Context, r *authz.Request, code string, in *arrival, old []card) {
+	var m made
+	err := errors.New("login panicked")
+	defer func() {
+		if v := recover(); v != nil {
+			l.cfg.Log.LogAttrs(ctx, slog.LevelError, "login_panic", slog.String("request_id", r.ID))
+		}
+		outage := err != nil && !errors.Is(err, oidc.ErrRejected)
+		l.flights.land(in.attempt.mark, m, err, outage, l.cfg.Now())
+	}()
+	m, err = l.redeem(ctx, r, code, in)
+	if err == nil {
+		l.endOld(ctx, r, old, m)
+	}
+}
+
+// redeem asks the store first: another replica may have finished this attempt, and
+// while the store is down a code would be spent for nothing.
+func (l *Login) redeem(ctx context.Context, r *authz.Request, code string, in *arrival) (made, error) {
+	m, err := l.madeBefore(ctx, in.attempt)
+	if !errors.Is(err, session.ErrNotFound) {
+		return m, err
+	}
+	grant, err := in.gate.provider.Exchange(ctx, code, in.attempt.verifier, in.gate.redirectURI, in.attempt.nonce)
+	if errors.Is(err, oidc.ErrRejected) { // perhaps because another replica was faster
+		if m, again := l.madeBefore(ctx, in.attempt); again == nil {
+			return m, nil
+		}
+	}
+	if err != nil {
+		return made{}, fmt.Errorf("exchange: %w", err)
+	}
+	id, s, err := l.cfg.Sessions.Create(ctx, in.attempt.mark, session.Session{
+		Identity: grant.Identity,
+		Tokens: &session.Tokens{
+			Access: grant.Access, Refresh: grant.Refresh, ID: grant.IDToken,
+			AccessExpires: grant.AccessExpires, ProviderSession: grant.ProviderSession,
+		},
+		Summary: session.Summary{Device: device(r), Address: clip(r.Peer.Client, 64)},
+	})
+	if err != nil {
+		return made{}, fmt.Errorf("create session: %w", err)
+	}
+	l.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "signed_in",
+		slog.String("provider", in.attempt.provider), slog.String("issuer", s.Identity.Issuer), slog.String("subject", s.Identity.Subject),
+		slog.String("session", s.Handle.Name()), slog.String("host", r.Host), slog.String("request_id", r.ID))
+	return made{id, s.Expires}, nil
+}
+
+func (l *Login) madeBefore(ctx context.Context, a attempt) (made, error) {
+	id, s, err := l.cfg.Sessions.Made(ctx, a.mark)
+	if err != nil {
+		return made{}, fmt.Errorf("look for the attempt's session: %w", err)
+	}
+	return made{id, s.Expires}, nil
+}
+
+// endOld ends the session that the browser had before: whoever knew it must not
+// share what comes after the login. With two different ones it cannot be told which
+// was his, and nothing is ended.
+func (l *Login) endOld(ctx context.Context, r *authz.Request, old []card, m made) {
+	if len(old) != 1 || old[0].id == m.id {
+		return
+	}
+	if err := l.cfg.Sessions.End(ctx, old[0].id); err != nil {
+		l.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "old_session_not_ended", slog.String("session", old[0].id.Handle().Name()), slog.String("request_id", r.ID), slog.String("error", err.Error()))
+		return
+	}
+	l.Bury(old[0].id)
+}
+
+// landed answers with the result of a flight.
+func (l *Login) landed(r *authz.Request, in *arrival, fl *flight) authz.Response {
+	switch err := fl.err; {
+	case err == nil:
+		cookie := l.sealCard(in.gate, card{fl.made.id, fl.made.expires, in.state.trail})
+		return Redirect(http.StatusSeeOther, in.state.address, setCookie(in.gate.cookie, cookie, 0), clearCookie(in.attempt.cookie()))
+	case errors.Is(err, oidc.ErrRejected):
+		p := l.againPage("The sign-in was refused", "The answer of the sign-in service did not pass the checks, or was used before.", in.gate.start+escape(in.state.address))
+		return l.refuse(r, "rejected", l.drop(p, in.attempt), slog.String("error", err.Error()))
+	case errors.Is(err, oidc.ErrUnavailable):
+		return l.refuse(r, "provider_unavailable", providerDownPage(), slog.String("error", err.Error()))
+	case errors.Is(err, session.ErrFull):
+		return l.refuse(r, "store_full", busyPage())
+	default:
+		return l.refuse(r, "store_unavailable", storeDownPage(), slog.String("error", err.Error()))
+	}
+}
+
+func busyPage() Page {
+	return Page{Status: http.StatusServiceUnavailable, Title: "Too many people are signing in", Text: []string{
+		"There is no room for another session just now. Try again in a moment.",
+	}, Header: []authz.Field{retryAfter(5 * time.Second)}}
+}
+
+func storeDownPage() Page {
+	return Page{Status: http.StatusServiceUnavailable, Title: "Signing in is not possible just now", Text: []string{
+		"The place where sign-ins are kept cannot be reached. Nothing is wrong with your account.",
+		"Load this page again in a moment.",
+	}, Header: []authz.Field{retryAfter(5 * time.Second)}}
+}
+
+// stillWorkingPage loads itself again until the exchange is done, without a script.
+func stillWorkingPage() Page {
+	return Page{Status: http.StatusOK, Title: "Signing you in", Text: []string{
+		"The sign-in service takes a little longer than usual. This page goes on by itself; there is nothing to do.",
+	}, Header: []authz.Field{{Name: "refresh", Value: "1"}}}
+}
+
+// device is what the list of sessions will call this browser.
+func device(r *authz.Request) string {
+	agent, _ := r.Header.Get("user-agent")
+	return clip(agent, 200)
+}
+
+// clip keeps the printable ASCII of s, at most n bytes.
+func clip(s string, n int) string {
+	b := make([]byte, 0, min(n, len(s)))
+	for i := 0; i < len(s) && len(b) < n; i++ {
+		if s[i] >= ' ' && s[i] < 0x7f {
+			b = append(b, s[i])
+		}
+	}
+	return string(b)
+}
+
+func printable(s string) bool { return clip(s, len(s)) == s }

@@ -1,0 +1,41 @@
+package login
+
+import (
+	"encoding/binary"
+	"time"
+)
+
+// pack joins fields into bytes to seal; unpack takes exactly n of them apart.
+func pack(fields ...string) []byte {
+	var b []byte
+	for _, field := range fields {
+		b = binary.AppendUvarint(b, uint64(len(field)))
+		b = append(b, field...)
+	}
+	return b
+}
+
+func unpack(b []byte, n int) ([]string, bool) {
+	fields := make([]string, 0, n)
+	for range n {
+		size, used := binary.Uvarint(b)
+		if used <= 0 || size > uint64(len(b)-used) {
+			return nil, false
+		}
+		b = b[used:]
+		fields = append(fields, string(b[:size]))
+		b = b[size:]
+	}
+	return fields, len(b) == 0
+}
+
+func packTime(t time.Time) string {
+	return string(binary.BigEndian.AppendUint64(nil, uint64(t.Unix()))) //nolint:gosec // taken back by unpackTime
+}
+
+func unpackTime(s string) time.Time {
+	if len(s) != 8 {
+		return time.Time{}
+	}
+	return time.Unix(int64(binary.BigEndian.Uint64([]byte(s))), 0) //nolint:gosec // packTime's bits
+}
