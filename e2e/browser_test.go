@@ -74,9 +74,7 @@ func newProfile(t testing.TB) *profile {
 	ctx, cancel := chromedp.NewContext(browserContext(t), chromedp.WithNewBrowserContext())
 	t.Cleanup(cancel)
 	p := &profile{t: t, ctx: ctx}
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatal(err)
-	}
+	p.start()
 	return p
 }
 
@@ -86,10 +84,30 @@ func (p *profile) tab() *profile {
 	ctx, cancel := chromedp.NewContext(p.ctx)
 	p.t.Cleanup(cancel)
 	q := &profile{t: p.t, ctx: ctx}
-	if err := chromedp.Do(ctx); err != nil {
+	q.start()
+	return q
+}
+
+// start opens the tab; every secret that passes through it is registered.
+func (p *profile) start() {
+	p.t.Helper()
+	if err := chromedp.Do(p.ctx); err != nil {
 		p.t.Fatal(err)
 	}
-	return q
+	if err := chromedp.Listen(p.ctx, func(ev any) {
+		switch ev := ev.(type) {
+		case *network.EventRequestWillBeSent:
+			noteURL(ev.Request.URL)
+		case *network.EventResponseReceivedExtraInfo:
+			for name, value := range ev.Headers {
+				if lines, ok := value.(string); ok && strings.EqualFold(name, "set-cookie") {
+					noteCookies(http.Header{"Set-Cookie": strings.Split(lines, "\n")})
+				}
+			}
+		}
+	}); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // do runs steps within 20 s.
@@ -129,18 +147,6 @@ func (p *profile) open(url string) int {
 	resp := value(p, chromedp.NavigateResponse(url))
 	if resp == nil {
 		p.t.Fatalf("no response for %s", url)
-	}
-	return int(resp.Status)
-}
-
-// click presses the element with this id and waits for the next page.
-func (p *profile) click(id string) int {
-	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, 20*time.Second)
-	defer cancel()
-	resp, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.ID(id)))
-	if err != nil {
-		p.t.Fatalf("click %s: %v\nat %s", id, err, p.where())
 	}
 	return int(resp.Status)
 }

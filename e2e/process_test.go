@@ -67,7 +67,7 @@ func start(t testing.TB, l launch) *process {
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("log of %s: %s\n%s", l.name, file, p.tail(40))
+			t.Logf("log of %s: %s\n%s", l.name, file, p.tail(8))
 		}
 	})
 	return p
@@ -116,10 +116,10 @@ func (p *process) await(t testing.TB, ready func() error) {
 	err := ready()
 	for end := time.Now().Add(30 * time.Second); err != nil; err = ready() {
 		if !p.running() {
-			t.Fatalf("%s ended (%v) before it was ready:\n%s", p.name, p.err, p.tail(40))
+			t.Fatalf("%s ended (%v) before it was ready:\n%s", p.name, p.err, p.tail(8))
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%s is not ready: %v\n%s", p.name, err, p.tail(40))
+			t.Fatalf("%s is not ready: %v\n%s", p.name, err, p.tail(8))
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

@@ -89,7 +89,7 @@ func TestCertifiedHarness(t *testing.T) {
 		t.Errorf("without PKCE: %s, want it refused", p.where())
 	}
 	p.open(authorize + "&code_challenge_method=S256&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM")
-	p.click("alice")
+	p.pick("alice")
 	if got := p.text(); !strings.Contains(got, "code=") || !strings.Contains(got, "iss=") {
 		t.Errorf("after login: %s, want code and iss", p.where())
 	}
