@@ -107,8 +107,9 @@ func (a *algorithm) verify(key crypto.PublicKey, signed string, signature []byte
 		}
 		r, s := new(big.Int).SetBytes(signature[:half]), new(big.Int).SetBytes(signature[half:])
 		return ecdsa.Verify(key.(*ecdsa.PublicKey), digest, r, s)
+	default:
+		return false
 	}
-	return false
 }
 
 // Bounds of RSA keys: shorter is weak, longer makes a verification slow.

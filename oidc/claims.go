@@ -35,8 +35,11 @@ func (n ClaimNames) withDefaults() ClaimNames {
 		to   *string
 		name string
 	}{
-		{&n.User, "sub"}, {&n.Email, "email"}, {&n.EmailVerified, "email_verified"},
-		{&n.PreferredUsername, "preferred_username"}, {&n.Groups, "groups"},
+		{&n.User, "sub"},
+		{&n.Email, "email"},
+		{&n.EmailVerified, "email_verified"},
+		{&n.PreferredUsername, "preferred_username"},
+		{&n.Groups, "groups"},
 	} {
 		if *d.to == "" {
 			*d.to = d.name

@@ -215,7 +215,7 @@ func TestRemoteKeys(t *testing.T) {
 	advance := func(d time.Duration) { mu.Lock(); defer mu.Unlock(); now = now.Add(d) }
 	for name, h := range map[string]http.HandlerFunc{
 		"K4 down":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },
-		"K6 redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, i.URL+"/good", 302) },
+		"K6 redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, i.URL+"/good", http.StatusFound) },
 		"K7 bomb":     func(w http.ResponseWriter, _ *http.Request) { bomb(w) },
 		"K5 10 MB":    func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, repeat(" ", 10<<20)) },
 		"garbage":     func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },

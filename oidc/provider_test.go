@@ -246,7 +246,7 @@ func TestIDToken(t *testing.T) {
 	now := time.Now().Unix()
 	p := i.provider()
 	strict := i.provider(func(c *oidc.ProviderConfig) { c.Client.MaxAge = time.Hour })
-	ok := (error)(nil)
+	ok := error(nil)
 	for _, tt := range []struct {
 		id     string
 		claims map[string]any
@@ -456,7 +456,10 @@ func TestExchangeMalformed(t *testing.T) {
 	i := newIssuer(t)
 	p := i.provider()
 	for _, a := range [][4]string{
-		{"", verifier, callback, nonce}, {"c", "", callback, nonce}, {"c", verifier, "", nonce}, {"c", verifier, callback, ""},
+		{"", verifier, callback, nonce},
+		{"c", "", callback, nonce},
+		{"c", verifier, "", nonce},
+		{"c", verifier, callback, ""},
 		{repeat("c", 5000), verifier, callback, nonce},
 	} {
 		if _, err := p.Exchange(t.Context(), a[0], a[1], a[2], a[3]); !errors.Is(err, oidc.ErrRejected) {
