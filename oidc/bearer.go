@@ -261,11 +261,6 @@ func (v *Verifier) identity(c authz.Claims) (*authz.Identity, error) {
 	if own := v.cfg.LoginClientID; own != "" && !named(own) && slices.Contains(aud, own) {
 		return nil, errors.New("aud names the login client")
 	}
-	// RFC 8417 section 2.2: whoever holds a security event token, a logout token
-	// with the typ of any JWT perhaps, has been told something, not let in.
-	if _, ok := c["events"]; ok {
-		return nil, errors.New("the token is a security event (events), not an access token")
-	}
 	// RFC 7800, RFC 8705, RFC 9449: bound to a key that a plain bearer does not prove.
 	if _, ok := c["cnf"]; ok {
 		return nil, errors.New("the token is bound to a key (cnf), which a bearer does not prove")

@@ -25,7 +25,7 @@ const (
 type ClaimNames struct {
 	User              string // default "sub"; the same as Email: only a verified e-mail names a user
 	Email             string // default "email"
-	EmailVerified     string // default "email_verified", which speaks of "email" alone: for another Email nobody does until a claim is named here
+	EmailVerified     string // default "email_verified"
 	PreferredUsername string // default "preferred_username"
 	Groups            string // default "groups"
 }
@@ -55,37 +55,19 @@ func (n ClaimNames) identity(c authz.Claims, trustEmail bool) (*authz.Identity, 
 	id := &authz.Identity{Claims: c}
 	id.Email = n.text(c, n.Email, maxEmail)
 	if id.Email != "" {
-		verified, there := n.emailWord(c)
+		verified, there := c.Lookup(n.EmailVerified)
 		id.EmailVerified = verified == true || trustEmail && !there
 	}
 	id.PreferredUsername = n.text(c, n.PreferredUsername, maxName)
 	if id.User = n.text(c, n.User, maxSubject); id.User == "" {
 		return nil, fmt.Errorf("claim %q, which names the user, is missing, empty or not printable text", n.User)
 	}
-	if pointer(n.User) == pointer(n.Email) && !id.EmailVerified {
+	if n.User == n.Email && !id.EmailVerified {
 		return nil, fmt.Errorf("claim %q names the user, but the e-mail is not verified", n.User)
 	}
 	var err error
 	id.Groups, err = n.groups(c)
 	return id, err
-}
-
-// emailWord is what the token says about whether the e-mail is verified. The
-// standard claim speaks of the standard address (OpenID Connect Core 1.0 section
-// 5.1): for any other, one that users can choose perhaps, it says nothing.
-func (n ClaimNames) emailWord(c authz.Claims) (verified any, there bool) {
-	if pointer(n.EmailVerified) == "/email_verified" && pointer(n.Email) != "/email" {
-		return nil, false
-	}
-	return c.Lookup(n.EmailVerified)
-}
-
-// pointer is the one JSON Pointer for a name of a claim, which has two spellings.
-func pointer(name string) string {
-	if strings.HasPrefix(name, "/") {
-		return name
-	}
-	return "/" + strings.ReplaceAll(strings.ReplaceAll(name, "~", "~0"), "/", "~1")
 }
 
 // text is a printable string claim, or empty.

@@ -530,10 +530,6 @@ func TestClaimPolicy(t *testing.T) {
 	type change = func(*oidc.ProviderConfig)
 	trust := func(c *oidc.ProviderConfig) { c.TrustEmail = true }
 	byEmail := func(c *oidc.ProviderConfig) { c.Claims.User = "email" }
-	byPointer := func(c *oidc.ProviderConfig) { c.Claims.User = "/email" }
-	otherEmail := func(c *oidc.ProviderConfig) { c.Claims.Email = "preferred_username" }
-	ownWord := func(c *oidc.ProviderConfig) { c.Claims.Email, c.Claims.EmailVerified = "mail", "mail_verified" }
-	chosen := with(i.base(), "preferred_username", "root@good.test")
 	nested := func(c *oidc.ProviderConfig) { c.Claims.Groups, c.Claims.User = "/realm/roles", "https://x.test/uid" }
 	b := i.base()
 	deep := with(with(without(b, "groups"), "realm", map[string]any{"roles": []string{"r1"}}), "https://x.test/uid", "u7")
@@ -556,11 +552,6 @@ func TestClaimPolicy(t *testing.T) {
 		{"E2 no e-mail", without(b, "email"), trust, "alice", false, []string{"staff"}},
 		{"user by e-mail", b, byEmail, "alice@good.test", true, []string{"staff"}},
 		{"L17 user by unverified e-mail", with(b, "email_verified", false), byEmail, "", false, nil},
-		{"L17 the same by pointer", with(b, "email_verified", false), byPointer, "", false, nil},
-		{"L17 verified, by pointer", b, byPointer, "alice@good.test", true, []string{"staff"}},
-		{"E2 the word is about another claim", chosen, otherEmail, "alice", false, []string{"staff"}},
-		{"E2 trusted without a word about it", chosen, func(c *oidc.ProviderConfig) { otherEmail(c); trust(c) }, "alice", true, []string{"staff"}},
-		{"E2 a word of its own", with(with(b, "mail", "m@good.test"), "mail_verified", true), ownWord, "alice", true, []string{"staff"}},
 		{"E6 user missing", without(b, "email"), byEmail, "", false, nil},
 		{"pointers", deep, nested, "u7", true, []string{"r1"}},
 		{"E6 user blank", with(deep, "https://x.test/uid", "  "), nested, "", false, nil},

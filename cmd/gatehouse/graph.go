@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-mesh/gatehouse/authz"
@@ -10,6 +11,7 @@ import (
 	"github.com/gatehouse-mesh/gatehouse/cmd/internal/telemetry"
 	"github.com/gatehouse-mesh/gatehouse/oidc"
 	"github.com/gatehouse-mesh/gatehouse/oidc/login"
+	"github.com/gatehouse-mesh/gatehouse/oidc/logout"
 	"github.com/gatehouse-mesh/gatehouse/session"
 	"github.com/gatehouse-mesh/gatehouse/session/seal"
 )
@@ -28,7 +30,8 @@ type lasting struct {
 type graph struct {
 	config     *config.Config
 	providers  []*provider
-	login      *login.Login // nil without a rule with a login
+	login      *login.Login   // nil without a rule with a login
+	logout     *logout.Logout // nil like login
 	authorizer *authz.Authorizer
 	client     authz.ClientAddress
 }
@@ -41,7 +44,7 @@ func (l *lasting) build(cfg *config.Config, running []*provider) (*graph, error)
 	if g.providers, err = buildProviders(cfg, running, l.transport); err != nil {
 		return nil, err
 	}
-	if g.login, err = l.buildLogin(g); err != nil {
+	if err = l.buildLogin(g); err != nil {
 		return nil, fmt.Errorf("login: %w", err)
 	}
 	policy, err := cfg.Policy(g.sources())
@@ -49,25 +52,25 @@ func (l *lasting) build(cfg *config.Config, running []*provider) (*graph, error)
 		return nil, fmt.Errorf("rules: %w", err)
 	}
 	g.authorizer, err = authz.New(authz.Config{
-		Policy: policy, Endpoints: g.endpoints(l.logger()), Render: login.Render, Observe: l.observer(cfg.Log.Access),
+		Policy: policy, Endpoints: g.endpoints(), Render: login.Render, Observe: l.observer(cfg.Log.Access),
 	})
 	return g, err
 }
 
 func (l *lasting) logger() *slog.Logger { return l.log.Logger() }
 
-// buildLogin returns nil when no rule has a login.
-func (l *lasting) buildLogin(g *graph) (*login.Login, error) {
+// buildLogin makes login and logout when a rule has a login.
+func (l *lasting) buildLogin(g *graph) error {
 	hosts := g.config.LoginHosts()
 	if len(hosts) == 0 {
-		return nil, nil //nolint:nilnil // a configuration without logins has none
+		return nil
 	}
 	s := g.config.Sessions
 	sessions, err := session.New(session.Config{
 		Store: l.store, Ring: l.ring, IdleTimeout: s.IdleTimeout, AbsoluteTimeout: s.AbsoluteTimeout,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	lc := login.Config{
 		Prefix: g.config.Prefix, Sessions: sessions, Ring: l.ring, Log: l.logger(),
@@ -76,12 +79,23 @@ func (l *lasting) buildLogin(g *graph) (*login.Login, error) {
 	for _, h := range hosts {
 		lc.Hosts = append(lc.Hosts, login.Host(h))
 	}
-	for _, p := range g.providers {
-		if g.config.Provider(p.name).Client != nil {
-			lc.Providers = append(lc.Providers, p.oidc)
+	lc.Providers = loginProviders(g.providers, hosts)
+	if g.login, err = login.New(lc); err != nil {
+		return err
+	}
+	g.logout, err = logout.New(logout.Config{Login: g.login, Sessions: sessions, Log: l.logger()})
+	return err
+}
+
+// loginProviders are those that hosts sign in with.
+func loginProviders(all []*provider, hosts []config.Host) []*oidc.Provider {
+	var used []*oidc.Provider
+	for _, p := range all {
+		if slices.ContainsFunc(hosts, func(h config.Host) bool { return slices.Contains(h.Providers, p.name) }) {
+			used = append(used, p.oidc)
 		}
 	}
-	return login.New(lc)
+	return used
 }
 
 // sources finds the authenticators of rules; the configuration was checked, so they are there.
@@ -96,12 +110,18 @@ func (g *graph) sources() config.Sources {
 	}
 }
 
-// endpoints are the addresses that Gatehouse answers itself.
-func (g *graph) endpoints(*slog.Logger) func(host, path string) authz.Endpoint {
+// endpoints are the addresses that Gatehouse answers itself: logout knows its
+// own, login all that is left below the prefix.
+func (g *graph) endpoints() func(host, path string) authz.Endpoint {
 	if g.login == nil {
 		return nil
 	}
-	return g.login.Endpoint
+	return func(host, path string) authz.Endpoint {
+		if e := g.logout.Endpoint(host, path); e != nil {
+			return e
+		}
+		return g.login.Endpoint(host, path)
+	}
 }
 
 // observer writes and counts decisions.

@@ -19,6 +19,7 @@ import (
 	"github.com/gatehouse-mesh/gatehouse/cmd/internal/config"
 	"github.com/gatehouse-mesh/gatehouse/cmd/internal/telemetry"
 	"github.com/gatehouse-mesh/gatehouse/session"
+	"github.com/gatehouse-mesh/gatehouse/session/redisstore"
 )
 
 func serveCommand() *cobra.Command {
@@ -173,6 +174,7 @@ func (p *program) prepareSessions(cfg *config.Config) (err error) {
 	if p.ring, err = buildRing(cfg); err != nil {
 		return err
 	}
+	redisstore.LogTo(p.logger())
 	store, err := buildStore(cfg)
 	if err != nil {
 		return err

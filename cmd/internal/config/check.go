@@ -36,16 +36,21 @@ func (ck *checker) all() {
 
 // wrong notes a mistake at key, unless reading it or what holds it failed before.
 func (ck *checker) wrong(key, problem, found, hint string) {
-	for k := key; ; k = parent(k) {
-		if ck.refused[k] {
-			return
-		}
-		if k == "" {
-			break
-		}
+	if ck.foundWrongAbove(key) {
+		return
 	}
 	ck.refused[key] = true
 	ck.mistakes = append(ck.mistakes, ck.config.Mistake(key, problem, found, hint))
+}
+
+// foundWrongAbove reports whether key or what holds it has a mistake already.
+func (ck *checker) foundWrongAbove(key string) bool {
+	for ; key != ""; key = parent(key) {
+		if ck.refused[key] {
+			return true
+		}
+	}
+	return ck.refused[""]
 }
 
 // Mistake makes a mistake at key, or at the nearest thing around it that stands in the file.

@@ -22,6 +22,9 @@ const maxFile = 8 << 20
 // maxDepth bounds nesting: the deepest key that exists is 8 levels down.
 const maxDepth = 32
 
+// maxNesting is what nesting may return: far beyond any indentation and bracket in use.
+const maxNesting = 200
+
 // unions are types with more than one form in the file: they read their node themselves.
 type union interface {
 	read(d *decoder, n ast.Node, key string)
@@ -44,6 +47,10 @@ func (d *decoder) parse(data []byte) (root ast.Node) {
 	}
 	if !utf8.Valid(data) {
 		d.report(token.Position{}, "", "the file is not valid UTF-8", "", "save it as UTF-8")
+		return nil
+	}
+	if nesting(data) > maxNesting {
+		d.report(token.Position{}, "", "nested too deeply", "", "")
 		return nil
 	}
 	defer func() { // The parser is not ours: what breaks it is a mistake in the file, not a crash.
@@ -72,6 +79,26 @@ func (d *decoder) parse(data []byte) (root ast.Node) {
 		return nil
 	}
 	return bodies[0]
+}
+
+// nesting bounds how deeply a file can be nested, without understanding it: the
+// parser takes minutes and gigabytes for a few thousand brackets.
+func nesting(data []byte) int {
+	deepest, brackets, opened := 0, 0, 0
+	for _, c := range data {
+		switch c {
+		case '[', '{':
+			brackets++
+		case ']', '}':
+			brackets = max(brackets-1, 0)
+		case '-', '?', ':', ' ', '\t':
+			opened++ // "- - - x" nests, too
+		default:
+			opened = 0
+		}
+		deepest = max(deepest, brackets, opened)
+	}
+	return deepest
 }
 
 func (d *decoder) syntax(err error) {

@@ -348,15 +348,17 @@ func (ck *checker) policy() {
 	if err != nil && len(found) == 0 {
 		ck.wrong("rules", err.Error(), "", "")
 	}
+	var ms Mistakes // several at one key, too: each is about another value
 	for _, e := range found {
 		key := "rules"
 		if e.Rule >= 0 {
 			key = join(index("rules", indexes[e.Rule]), e.Key)
 		}
-		if !ck.anyBelow(key) {
-			ck.wrong(key, e.Msg, "", e.Hint)
+		if !ck.foundWrong(key) && !ck.foundWrongAbove(key) {
+			ms = append(ms, ck.config.Mistake(key, e.Msg, "", e.Hint))
 		}
 	}
+	ck.mistakes = append(ck.mistakes, ms...)
 }
 
 func (ck *checker) foundWrong(key string) bool { return ck.refused[key] || ck.anyBelow(key) }
