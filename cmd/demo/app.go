@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	_ "embed"
 	"encoding/json"
+	"fmt"
 	"html/template"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -34,9 +37,7 @@ func application() http.Handler {
 		w.Header().Set("Vary", "Accept")
 		if !strings.Contains(r.Header.Get("Accept"), "text/html") {
 			w.Header().Set("Content-Type", "application/json")
-			e := json.NewEncoder(w)
-			e.SetIndent("", "  ")
-			_ = e.Encode(received{r.Method, r.Host, r.RequestURI, lowerNames(r.Header)}) // the client may be gone
+			_, _ = w.Write(received{r.Method, r.Host, r.RequestURI, lowerNames(r.Header)}.json()) // the client may be gone
 			return
 		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -47,6 +48,23 @@ func application() http.Handler {
 			"Target": r.RequestURI, "Host": r.Host, "Lines": lines(r.Header),
 		})
 	})
+}
+
+// json is r with one header per line, for people who read it in a terminal.
+func (r received) json() []byte {
+	text := func(v any) []byte {
+		b, _ := json.Marshal(v) // strings always can be
+		return b
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "{\n  \"method\": %s,\n  \"host\": %s,\n  \"target\": %s,\n  \"headers\": {", text(r.Method), text(r.Host), text(r.Target))
+	sep := "\n"
+	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
+		fmt.Fprintf(&b, "%s    %s: %s", sep, text(name), text(r.Headers[name]))
+		sep = ",\n"
+	}
+	b.WriteString("\n  }\n}\n")
+	return b.Bytes()
 }
 
 func lowerNames(h http.Header) map[string][]string {
