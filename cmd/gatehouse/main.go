@@ -108,7 +108,7 @@ func keysCommand() *cobra.Command {
 			if err != nil {
 				return failure{err}
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n", text)
+			_, err = c.OutOrStdout().Write(text)
 			return err
 		},
 	})
