@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -111,3 +112,7 @@ func (k Key) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "seal.Key("+
 
 // LogValue keeps a logger from using MarshalText.
 func (k Key) LogValue() slog.Value { return slog.StringValue(k.ID) }
+
+// MarshalJSON does the same for a key inside of something else: package slog asks
+// for a LogValue only where the key is the value itself.
+func (k Key) MarshalJSON() ([]byte, error) { return json.Marshal(k.ID) }

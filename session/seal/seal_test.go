@@ -3,7 +3,6 @@ package seal_test
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -85,6 +84,10 @@ func TestKeyIsNeverPrinted(t *testing.T) {
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "key", k)
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "key", k)
+	for name, v := range map[string]any{"slice": []seal.Key{k}, "pointer": &k, "struct": struct{ K seal.Key }{k}, "map": map[string]any{"k": k}} {
+		slog.New(slog.NewJSONHandler(&log, nil)).Info("x", name, v)
+		slog.New(slog.NewTextHandler(&log, nil)).Info("x", name, v)
+	}
 	want := "seal.Key(" + k.ID + ")"
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		if got := fmt.Sprintf(verb, k); got != want {
@@ -97,7 +100,7 @@ func TestKeyIsNeverPrinted(t *testing.T) {
 	if strings.Contains(log.String(), secret) {
 		t.Errorf("log shows the secret: %s", log.String())
 	}
-	if _, err := json.Marshal(seal.Key{ID: "0badcafe"}); err == nil {
+	if _, err := (seal.Key{ID: "0badcafe"}).MarshalText(); err == nil {
 		t.Error("a key without a secret was written")
 	}
 }
