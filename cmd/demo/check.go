@@ -147,7 +147,9 @@ func (d *demo) checkSignOut(ctx context.Context, alice *browser) error {
 	if _, err := alice.application(ctx, d.App+"/"); err != nil {
 		return fmt.Errorf("before: %w", err)
 	}
-	got, err := alice.follow(ctx, http.MethodPost, d.App+"/oauth2/sign_out", url.Values{}, "origin", d.App, "accept", "text/html")
+	// As a browser that follows the application's link.
+	got, err := alice.follow(ctx, http.MethodGet, d.App+"/oauth2/sign_out", nil, "accept", "text/html",
+		"sec-fetch-site", "same-origin", "sec-fetch-mode", "navigate", "sec-fetch-dest", "document")
 	if err != nil || got.status != http.StatusOK {
 		return fmt.Errorf("sign_out: %s, want status 200 in the end", describe(got, err))
 	}
