@@ -155,6 +155,16 @@ func TestCheckBothForms(t *testing.T) {
 	}
 }
 
+// Envoy writes "!" into http.path for a byte that is not UTF-8 (P8).
+func TestCheckSeesRawPath(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, extauthz.Config{Current: fixed(t, nil)})
+	in := raw(request("/public/a!", ":path: /public/a\xff"))
+	if out, _ := s.Check(t.Context(), in); httpStatus(out) != 400 {
+		t.Errorf("path with a byte that is not UTF-8: %v, want 400", out)
+	}
+}
+
 func TestCheckReadsThePeer(t *testing.T) {
 	t.Parallel()
 	socket := &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{Address: "2001:db8::1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 9}}}}

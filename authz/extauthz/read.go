@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"unicode/utf8"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -35,11 +36,26 @@ func read(ctx context.Context, in *authv3.CheckRequest, client authz.ClientAddre
 	}
 	raw.Method = http.GetMethod()
 	raw.Authority = http.GetHost()
-	raw.Target = http.GetPath()
+	raw.Target = target(http)
 	raw.Header = header(http)
 	raw.ID = requestID(ctx, raw.Header, http.GetId())
 	raw.Peer.Client = client(raw.Header, raw.Peer.Address)
 	return raw, nil
+}
+
+// target is the path that Envoy routes. In http.path Envoy writes "!" for a byte
+// that is not UTF-8, while the application receives the byte; the raw form shows
+// it, and is then what has to be refused.
+func target(http *authv3.AttributeContext_HttpRequest) string {
+	for _, line := range http.GetHeaderMap().GetHeaders() {
+		if line.GetKey() == ":path" {
+			if raw := line.GetRawValue(); !utf8.Valid(raw) {
+				return string(raw)
+			}
+			break
+		}
+	}
+	return http.GetPath()
 }
 
 // header reads both forms. Envoy fills one of them; from anything that fills
