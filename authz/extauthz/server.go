@@ -151,6 +151,9 @@ func options(t *tls.Config) []grpc.ServerOption {
 // or Stop, and then returns nil. It may be called for several listeners, which it closes.
 func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(l) }
 
+// InFlight is how many Checks are being worked on.
+func (s *Server) InFlight() int64 { return s.inFlight.Load() }
+
 // Drain answers NOT_SERVING to health checks, goes on serving for pause (until
 // every Envoy has noticed), then sends GOAWAY and waits for the Checks in
 // flight. When ctx ends first it cuts what is left and returns an error. Only

@@ -42,6 +42,9 @@ func (p *program) listen(ctx context.Context, cfg *config.Config) (_ *listeners,
 	if l.check, err = p.checkServer(cfg); err != nil {
 		return nil, err
 	}
+	if err = p.metrics.InFlight(l.check.InFlight); err != nil {
+		return nil, err
+	}
 	if l.grpc, err = open(ctx, "listen.grpc", cfg, cfg.Listen.GRPC.Address); err != nil {
 		return nil, err
 	}

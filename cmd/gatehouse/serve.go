@@ -121,13 +121,15 @@ func serve(ctx context.Context, file string, logs io.Writer, tell told) error {
 	p.swap(g)
 	failed := doors.serve(p.logger())
 	p.health.SetReady(true)
+	_ = p.log.Flush()
 	p.running.Go(func() { p.follow(ctx, tell.reload) })
 	select {
 	case err = <-failed:
 		p.logger().Error("stopping", "error", err.Error())
 	case <-ctx.Done():
-		p.logger().Info("draining", "pause", cfg.Shutdown.Pause.String())
+		p.logger().Info("draining", "pause", p.current.Load().config.Shutdown.Pause.String())
 	}
+	_ = p.log.Flush() // whoever watches need not wait for the next second; its error is Run's, too
 	return asFailure(errors.Join(err, p.drain(doors, tell.hurry)))
 }
 
