@@ -145,6 +145,9 @@ func (m *Manager) marked(ctx context.Context, attempt string) (ID, error) {
 
 func (m *Manager) openMark(attempt string, value []byte) (ID, error) {
 	b, err := m.marks.OpenUnder([]byte(attempt), value, markName(attempt))
+	if errors.Is(err, seal.ErrUnknownKey) { // cannot tell: another replica has the key
+		return ID{}, fmt.Errorf("mark of login attempt: %w", err)
+	}
 	if err != nil || len(b) != len(ID{}) {
 		return ID{}, fmt.Errorf("mark of login attempt: %w", ErrDamaged)
 	}

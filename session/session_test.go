@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -79,11 +80,15 @@ func create(t testing.TB, m *session.Manager) (session.ID, *session.Session) {
 func TestLoad(t *testing.T) {
 	m := newManager(t, session.NewMemory(0))
 	given := alice(t)
-	id, made, err := m.Create(t.Context(), attempt, given)
+	carrying := given
+	carried := *given.Identity
+	carried.Tokens = &authz.Tokens{Access: "only what a rule forwards"}
+	carrying.Identity = &carried
+	id, made, err := m.Create(t.Context(), attempt, carrying)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if given.Identity.Session != "" {
+	if carried.Session != "" || carried.Tokens == nil {
 		t.Error("Create changed the identity that it was given")
 	}
 	want := given
@@ -155,6 +160,80 @@ func TestAttemptOfEndedSession(t *testing.T) {
 	if _, _, err := m.Create(t.Context(), attempt, alice(t)); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("Create brought an ended session back: %v", err)
 	}
+}
+
+// A replica that has not heard of the mark in time gets the session of the faster one.
+func TestAttemptOverLost(t *testing.T) {
+	store := session.NewMemory(0)
+	ring := newRing(t)
+	m := manager(t, session.Config{Store: store, Ring: ring})
+	first, _, err := m.Create(t.Context(), attempt, alice(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := manager(t, session.Config{Store: unmarked{store}, Ring: ring})
+	if got, s, err := slow.Create(t.Context(), attempt, alice(t)); err != nil || got != first || s.Handle != first.Handle() {
+		t.Errorf("Create of the slower replica: the first session %v, %v, %v", got == first, s, err)
+	}
+	if held, _ := session.Held(store); held != 2 {
+		t.Errorf("%d records and marks, want one of each", held)
+	}
+}
+
+type unmarked struct{ session.Store }
+
+func (unmarked) Marked(context.Context, string) ([]byte, error) { return nil, session.ErrNotFound }
+
+// A key that is not here yet is no damage: another replica has it, and the mark is good.
+func TestAttemptUnderUnknownKey(t *testing.T) {
+	store := session.NewMemory(0)
+	if _, _, err := newManager(t, store).Create(t.Context(), attempt, alice(t)); err != nil {
+		t.Fatal(err)
+	}
+	other := newManager(t, store)
+	_, _, made := other.Made(t.Context(), attempt)
+	_, _, created := other.Create(t.Context(), attempt, alice(t))
+	for _, err := range []error{made, created} {
+		if !errors.Is(err, seal.ErrUnknownKey) || errors.Is(err, session.ErrDamaged) || errors.Is(err, session.ErrNotFound) {
+			t.Errorf("mark under a key of another ring: %v, want ErrUnknownKey alone", err)
+		}
+	}
+}
+
+// C14, G6, G5: the sets that list a session differ by issuer, and by what they list.
+func TestIndexNames(t *testing.T) {
+	names := &indexed{Store: session.NewMemory(0)}
+	m := newManager(t, names)
+	add := func(issuer, subject, sid string) []string {
+		s := alice(t)
+		s.Identity.Issuer, s.Identity.Subject, s.Tokens.ProviderSession = issuer, subject, sid
+		if _, _, err := m.Create(t.Context(), rand.Text(), s); err != nil {
+			t.Fatal(err)
+		}
+		return names.last
+	}
+	base := add("https://a.test", "alice", "sid")
+	if again := add("https://a.test", "alice", "sid"); !slices.Equal(again, base) || len(base) != 2 {
+		t.Errorf("one user is listed in %q and %q", base, again)
+	}
+	for _, other := range [][]string{add("https://b.test", "alice", "sid"), add("https://a.tes", "talice", "tsid"), add("https://a.test", "sid", "alice")} {
+		for _, name := range other {
+			if slices.Contains(base, name) {
+				t.Errorf("another user is listed in the same set %q", name)
+			}
+		}
+	}
+}
+
+// indexed remembers the sets of the last record.
+type indexed struct {
+	session.Store
+	last []string
+}
+
+func (i *indexed) Create(ctx context.Context, r session.NewRecord) ([]byte, error) {
+	i.last = r.Index
+	return i.Store.Create(ctx, r)
 }
 
 func TestAttemptRace(t *testing.T) {
@@ -337,7 +416,7 @@ func TestDamagedRecord(t *testing.T) {
 			return r, err
 		}
 		s, err := m.Load(t.Context(), id, true)
-		if s != nil || !errors.Is(err, c.want) || errors.Is(err, session.ErrNotFound) {
+		if s != nil || !errors.Is(err, c.want) || errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrDamaged) != (c.want == session.ErrDamaged) {
 			t.Errorf("%s: Load = %v, %v, want %v", c.name, s, err, c.want)
 		}
 	}
