@@ -34,10 +34,12 @@ func TestCheckContext(t *testing.T) {
 func TestCheckContextDone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCheckContext(context.WithValue(t.Context(), testKey{}, "v"), time.Second)
+		call, leave := context.WithCancel(context.WithValue(t.Context(), testKey{}, "v"))
+		c := newCheckContext(call, time.Second)
 		child, stop := context.WithCancel(c)
 		defer stop()
 		begin := time.Now()
+		leave() // the client's disconnect does not end what was begun for it
 		<-child.Done()
 		if time.Since(begin) != time.Second || !errors.Is(child.Err(), context.DeadlineExceeded) || !errors.Is(c.Err(), context.DeadlineExceeded) {
 			t.Errorf("a child ended after %v with %v, want 1 s and DeadlineExceeded", time.Since(begin), child.Err())

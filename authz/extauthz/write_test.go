@@ -54,6 +54,20 @@ func TestWriteAllowEmptyValue(t *testing.T) {
 	}
 }
 
+// Envoy sends any status verbatim, and takes 0 for an allow (N12).
+func TestWriteStatus(t *testing.T) {
+	t.Parallel()
+	for status := -1; status < 700; status++ {
+		for _, outcome := range []authz.Outcome{authz.Deny, authz.Answer, 7} {
+			out, ok := write(&authz.Request{}, &authz.Decision{Outcome: outcome, Response: authz.Response{Status: status}})
+			want := status == 302 || status >= 400 && status <= 599 || outcome == authz.Answer && (status == 200 || status == 303)
+			if ok != want || out.GetStatus().GetCode() == 0 || out.GetOkResponse() != nil {
+				t.Errorf("write of %v with status %d = %v, code %d; want %v", outcome, status, ok, out.GetStatus().GetCode(), want)
+			}
+		}
+	}
+}
+
 // Whatever write lets through has to survive the codec, or it becomes an RPC error.
 func TestWriteMarshals(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,11 @@ package seal_test
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -102,6 +107,68 @@ func TestKeyIsNeverPrinted(t *testing.T) {
 	}
 	if _, err := (seal.Key{ID: "0badcafe"}).MarshalText(); err == nil {
 		t.Error("a key without a secret was written")
+	}
+}
+
+// The keys of each use are HKDF-Expand (RFC 5869) under a label of their own: what is
+// written today opens and is found tomorrow, and no two uses share a key.
+func TestDerivation(t *testing.T) {
+	k, err := seal.ParseKey([]byte("gatehouse-key-v1 0badcafe 2026-01-02T03:04:05Z AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := make([]byte, 32)
+	for i := range secret {
+		secret[i] = byte(i)
+	}
+	expand := func(use string) []byte {
+		key, err := hkdf.Expand(sha256.New, secret, "gatehouse/v1/"+use+"/purpose", 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	sealWith := func(key []byte, text, aad string) []byte {
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gcm, err := cipher.NewGCM(block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nonce := []byte("twelve bytes")
+		return gcm.Seal(append([]byte{0x0b, 0xad, 0xca, 0xfe}, nonce...), nonce, []byte(text), []byte(aad))
+	}
+	box := ring(t, k).Box("purpose")
+	mac := hmac.New(sha256.New, expand("mac"))
+	mac.Write([]byte("text"))
+	if got := box.MAC("text"); !bytes.Equal(got, mac.Sum(nil)) {
+		t.Errorf("MAC = %x", got)
+	}
+	sealed := base64.RawURLEncoding.EncodeToString(sealWith(expand("aes-256-gcm"), "text", "aad"))
+	if got, err := box.Open(sealed, "aad"); err != nil || string(got) != "text" {
+		t.Errorf("Open = %q, %v", got, err)
+	}
+	under, err := hkdf.Key(sha256.New, []byte("secret of 16 b.."), expand("under"), "gatehouse/v1/under secret/purpose", 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := box.OpenUnder([]byte("secret of 16 b.."), sealWith(under, "text", "aad"), "aad"); err != nil || string(got) != "text" {
+		t.Errorf("OpenUnder = %q, %v", got, err)
+	}
+}
+
+// X4: a text beyond the limit is not looked at, whoever sealed it.
+func TestOpenIsBounded(t *testing.T) {
+	box := ring(t).Box("purpose")
+	for _, c := range []struct {
+		size int
+		ok   bool
+	}{{6000, true}, {seal.MaxText, false}} {
+		if _, err := box.Open(box.Seal(make([]byte, c.size), ""), ""); (err == nil) != c.ok {
+			t.Errorf("Open of %d sealed bytes: %v", c.size, err)
+		}
 	}
 }
 
