@@ -64,7 +64,7 @@ func (l *Logout) signOut(ctx context.Context, r *authz.Request) authz.Response {
 	if len(sessions) == 0 {
 		return l.done(r, "")
 	}
-	if !sameOrigin(r, host.Origin) {
+	if !sameOrigin(r, host.Origin) || !clicked(r) {
 		return l.ask(r, sessions)
 	}
 	ctx, cancel := stay(ctx)
@@ -198,6 +198,13 @@ func sameOrigin(r *authz.Request, origin string) bool {
 		return false
 	}
 	return sites == 1 || froms == 1 && from == origin
+}
+
+// clicked: a page can be made to load an address of its own origin without
+// anybody's will, by an image in a comment or a link that is fetched ahead. A GET
+// counts only when a person goes there; scripts can POST.
+func clicked(r *authz.Request) bool {
+	return r.Method == http.MethodPost || r.Caller == authz.Navigation
 }
 
 // readByPerson: a form's POST is a navigation too, though it starts no login.

@@ -1,0 +1,37 @@
+package login_test
+
+import (
+	"testing"
+
+	"github.com/gatehouse-mesh/gatehouse/authz"
+)
+
+// C12: what a page of the application can be made to load without anybody's click (an
+// image in a comment, a link that the browser fetches ahead) signs nobody out.
+func TestC12SignOutNeedsAClick(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.browser()
+	b.signIn("/x")
+	fetch := func(mode, dest string, more ...authz.Field) []authz.Field {
+		return append([]authz.Field{{Name: "accept", Value: "text/html,*/*"}, {Name: "sec-fetch-site", Value: "same-origin"}, {Name: "sec-fetch-mode", Value: mode}, {Name: "sec-fetch-dest", Value: dest}}, more...)
+	}
+	for name, header := range map[string][]authz.Field{
+		"image":    fetch("no-cors", "image"),
+		"style":    fetch("no-cors", "style"),
+		"iframe":   fetch("navigate", "iframe"),
+		"script":   fetch("cors", "empty"),
+		"prefetch": fetch("no-cors", "empty", authz.Field{Name: "sec-purpose", Value: "prefetch"}),
+		"prender":  fetch("navigate", "document", authz.Field{Name: "sec-purpose", Value: "prefetch;prerender"}),
+	} {
+		if d := b.send("GET", "/oauth2/sign_out", header); d.Response.Status != 403 || b.jar[sessionCookie] == "" {
+			t.Errorf("%s = %d, cookie %q; want 403 and the cookie kept", name, d.Response.Status, b.jar[sessionCookie])
+		}
+	}
+	if d := b.get("/x"); d.Outcome != authz.Allow {
+		t.Fatalf("signed out without a click: %s", d.Reason)
+	}
+	if d := b.send("POST", "/oauth2/sign_out", fetch("cors", "empty")); d.Response.Status != 200 || b.jar[sessionCookie] != "" {
+		t.Errorf("a script of the application signs out by POST = %d", d.Response.Status)
+	}
+}
