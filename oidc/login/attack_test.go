@@ -35,3 +35,23 @@ func TestC12SignOutNeedsAClick(t *testing.T) {
 		t.Errorf("a script of the application signs out by POST = %d", d.Response.Status)
 	}
 }
+
+// L11: while a second tab signs in, scripts of the first one still send the session
+// that it replaces. Their refusal must not delete the cookie of the new one.
+func TestL11LateScriptKeepsTheNewCookie(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.browser()
+	one, two := b.begin("/one"), b.begin("/two")
+	b.lands(one, "/one")
+	late := b.copy()
+	b.lands(two, "/two")
+	d := late.send("GET", "/api", []authz.Field{{Name: "sec-fetch-mode", Value: "cors"}, {Name: "sec-fetch-dest", Value: "empty"}})
+	if d.Response.Status != 401 || field(d.Response, "set-cookie") != "" {
+		t.Errorf("script with the replaced session = %d, set-cookie %q", d.Response.Status, field(d.Response, "set-cookie"))
+	}
+	b.store(d.Response)
+	if d := b.get("/two"); d.Outcome != authz.Allow {
+		t.Errorf("the new session was lost: %s", d.Reason)
+	}
+}

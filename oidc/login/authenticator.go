@@ -97,7 +97,11 @@ func (a *recogniser) Challenge(r *authz.Request, err error) authz.Challenge {
 	c := authz.Challenge{WWWAuthenticate: g.challenge}
 	c.Location = g.start + escape(requestAddress(r, a.login.cfg.Prefix))
 	if dead, ok := errors.AsType[*over](err); ok {
-		c.Clear = []authz.Field{clearCookie(g.cookie)}
+		if r.Caller == authz.Navigation {
+			// Scripts of one tab still send what a login in another tab has just
+			// replaced: the name is the same, and the new cookie would go.
+			c.Clear = []authz.Field{clearCookie(g.cookie)}
+		}
 		c.Location += "&again=" + dead.trail.again(a.login.cfg.Now()).String()
 	}
 	return c
