@@ -1,9 +1,13 @@
 package login_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/gatehouse-mesh/gatehouse/authz"
+	"github.com/gatehouse-mesh/gatehouse/oidc"
+	"github.com/gatehouse-mesh/gatehouse/oidc/login"
+	"github.com/gatehouse-mesh/gatehouse/oidc/oidctest"
 )
 
 // C12: what a page of the application can be made to load without anybody's click (an
@@ -54,4 +58,39 @@ func TestL11LateScriptKeepsTheNewCookie(t *testing.T) {
 	if d := b.get("/two"); d.Outcome != authz.Allow {
 		t.Errorf("the new session was lost: %s", d.Reason)
 	}
+}
+
+// D8: a late callback during an outage cannot tell whether there is a session, so it
+// neither starts another login nor says that there is none.
+func TestD8LateCallbackDuringOutage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.browser()
+	callback := b.begin("/x")
+	b.lands(callback, "/x")
+	w.store.down.Store(true)
+	if d := b.get(callback); d.Response.Status != 503 || b.jar[sessionCookie] == "" {
+		t.Errorf("reload of a callback while the store is down = %d %q", d.Response.Status, field(d.Response, "location"))
+	}
+	w.store.down.Store(false)
+	b.lands(callback, "/x")
+}
+
+// A login that lost its cookie starts again at the same provider.
+func TestLostAttemptKeepsItsProvider(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	partners := oidctest.Start(t, oidctest.Config{AutoLogin: "bob"})
+	w.assemble(login.Config{
+		Prefix: "/oauth2", Hosts: []login.Host{{Name: host, Origin: "http://app.localhost:8000", Providers: []string{"corp", "partners"}}},
+		Providers: []*oidc.Provider{w.provider, w.newProvider("partners", partners.Issuer())}, Sessions: w.sessions, Ring: w.ring,
+	})
+	b := w.browser()
+	callback := b.start("/oauth2/start?provider=partners&rd=/x")
+	b.jar = map[string]string{}
+	to := field(b.get(callback).Response, "location")
+	if !strings.HasPrefix(to, "/oauth2/start?provider=partners&rd=/x&again=") {
+		t.Errorf("a lost login at partners goes on at %q", to)
+	}
+	b.lands(b.start(to), "/x")
 }

@@ -28,10 +28,11 @@ type attempt struct {
 
 // state is what goes to the provider and comes back in the URL.
 type state struct {
-	attempt string
-	created time.Time
-	trail   trail
-	address string // where to go in the end
+	attempt  string
+	created  time.Time
+	provider string
+	trail    trail
+	address  string // where to go in the end
 }
 
 func newAttempt(provider string, now time.Time) attempt {
@@ -64,7 +65,7 @@ func (l *Login) openAttempt(host, id, text string) (attempt, bool) {
 }
 
 func (l *Login) sealState(host string, s state) string {
-	return l.states.Seal(pack(s.attempt, packTime(s.created), s.trail.String(), s.address), host)
+	return l.states.Seal(pack(s.attempt, packTime(s.created), s.provider, s.trail.String(), s.address), host)
 }
 
 func (l *Login) openState(host, text string) (state, bool) {
@@ -75,12 +76,12 @@ func (l *Login) openState(host, text string) (state, bool) {
 	if err != nil {
 		return state{}, false
 	}
-	f, ok := unpack(plain, 4)
+	f, ok := unpack(plain, 5)
 	if !ok {
 		return state{}, false
 	}
-	t, ok := parseTrail(f[2])
-	return state{attempt: f[0], created: unpackTime(f[1]), trail: t, address: f[3]}, ok
+	t, ok := parseTrail(f[3])
+	return state{attempt: f[0], created: unpackTime(f[1]), provider: f[2], trail: t, address: f[4]}, ok
 }
 
 // attemptOf finds the attempt that a state belongs to among the request's cookies.

@@ -82,18 +82,29 @@ func (l *Login) answer(ctx context.Context, r *authz.Request, q query, in *arriv
 }
 
 // lost handles a state whose cookie is gone: it is never redeemed. Who has a live
-// session was only late (a reload, the back button); everybody else starts again.
+// session was only late (a reload, the back button); everybody else starts again,
+// unless it cannot be told who has one.
 func (l *Login) lost(ctx context.Context, r *authz.Request, st state) authz.Response {
-	now := l.cfg.Now()
-	for _, g := range l.hosts[r.Host].gates {
-		if _, err := l.recognise(ctx, r, g, false); err == nil {
+	now, s := l.cfg.Now(), l.hosts[r.Host]
+	var outage error
+	for _, g := range s.gates {
+		switch _, err := l.recognise(ctx, r, g, false); {
+		case err == nil:
 			return Redirect(http.StatusSeeOther, st.address)
+		case !errors.Is(err, authz.ErrNoCredentials) && !errors.Is(err, authz.ErrBadCredentials):
+			outage = err
 		}
+	}
+	if outage != nil {
+		return l.refuse(r, "store_unavailable", storeDownPage(), slog.String("error", outage.Error()))
 	}
 	if now.Sub(st.created) >= attemptLife {
 		return l.expired(r, st, "")
 	}
-	g := l.hosts[r.Host].gates[0]
+	g := s.gate(st.provider)
+	if g == nil { // the configuration has changed meanwhile
+		g = s.gates[0]
+	}
 	l.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "login_refused", slog.String("reason", "no_cookie"), slog.String("host", r.Host), slog.String("request_id", r.ID))
 	return Redirect(http.StatusSeeOther, g.start+escape(st.address)+"&again="+st.trail.again(now).String())
 }

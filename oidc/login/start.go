@@ -36,7 +36,7 @@ func (l *Login) start(ctx context.Context, r *authz.Request) authz.Response {
 	a := newAttempt(g.provider.Name(), now)
 	target, err := g.provider.AuthorizationURL(ctx, oidc.AuthRequest{
 		RedirectURI: g.redirectURI,
-		State:       l.sealState(r.Host, state{attempt: a.id, created: now, trail: t, address: address}),
+		State:       l.sealState(r.Host, state{attempt: a.id, created: now, provider: a.provider, trail: t, address: address}),
 		Nonce:       a.nonce,
 		Verifier:    a.verifier,
 		LoginAgain:  q["prompt"] == "login",
