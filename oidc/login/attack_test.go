@@ -1,6 +1,7 @@
 package login_test
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 
@@ -93,4 +94,14 @@ func TestLostAttemptKeepsItsProvider(t *testing.T) {
 		t.Errorf("a lost login at partners goes on at %q", to)
 	}
 	b.lands(b.start(to), "/x")
+}
+
+// A query may hold a backslash as it stands: browsers do not encode it there.
+func TestBackslashInTheQueryIsKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.browser()
+	b.lands(b.begin(`/search?q=a\b&dir=C:\`), `/search?q=a%5Cb&dir=C:%5C`)
+	c := w.browser()
+	c.lands(c.start("/oauth2/start?rd="+url.QueryEscape(`/x?\\evil.test`)), "/")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/gatehouse-mesh/gatehouse/authz"
 	"github.com/gatehouse-mesh/gatehouse/session"
@@ -115,7 +116,8 @@ func requestAddress(r *authz.Request, prefix string) string {
 	if r.RawQuery == "" {
 		return returnAddress(r.Path, prefix)
 	}
-	if whole := r.Path + "?" + r.RawQuery; len(whole) <= maxAddress {
+	query := strings.ReplaceAll(r.RawQuery, `\`, "%5C") // as it stands, browsers send it, and we take it for a slash
+	if whole := r.Path + "?" + query; len(whole) <= maxAddress {
 		return returnAddress(whole, prefix)
 	}
 	return returnAddress(r.Path, prefix)
