@@ -46,6 +46,7 @@ test: lint unit e2e ## Everything: lint, unit and integration tests with the rac
 .PHONY: unit
 unit: ## Unit and integration tests with the race detector. redis-server is installed when it can be.
 	e2e/tools.sh redis
+	e2e/tools.sh envoy $(ENVOY)
 	go test -race ./...
 
 .PHONY: e2e
