@@ -152,10 +152,10 @@ func (l *Login) land(ctx context.Context, r *authz.Request, code string, in *arr
 	case owner:
 		old := l.cards(r, in.gate)
 		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTimeout)
-		go func() {
+		l.detached.Go(func() {
 			defer cancel()
 			l.fly(detached, r, code, in, old)
-		}()
+		})
 	default:
 		l.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "callback_replayed", slog.String("host", r.Host), slog.String("request_id", r.ID))
 	}
@@ -173,19 +173,22 @@ func (l *Login) land(ctx context.Context, r *authz.Request, code string, in *arr
 // fly is the detached part of a login: it goes on when the browser or the Check
 // has given up, since a code that was sent cannot be taken back.
 func (l *Login) fly(ctx context.Context, r *authz.Request, code string, in *arrival, old []card) {
-	var m made
-	err := errors.New("login panicked")
-	defer func() {
-		if v := recover(); v != nil {
-			l.cfg.Log.LogAttrs(ctx, slog.LevelError, "login_panic", slog.String("request_id", r.ID))
-		}
-		outage := err != nil && !errors.Is(err, oidc.ErrRejected)
-		l.flights.land(in.attempt.mark, m, err, outage, l.cfg.Now())
-	}()
-	m, err = l.redeem(ctx, r, code, in)
+	m, err := l.redeemSafely(ctx, r, code, in)
+	outage := err != nil && !errors.Is(err, oidc.ErrRejected)
+	l.flights.land(in.attempt.mark, m, err, outage, l.cfg.Now())
 	if err == nil {
 		l.endOld(ctx, r, old, m)
 	}
+}
+
+func (l *Login) redeemSafely(ctx context.Context, r *authz.Request, code string, in *arrival) (m made, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			l.cfg.Log.LogAttrs(ctx, slog.LevelError, "login_panic", slog.String("request_id", r.ID))
+			m, err = made{}, errors.New("login panicked")
+		}
+	}()
+	return l.redeem(ctx, r, code, in)
 }
 
 // redeem asks the store first: another replica may have finished this attempt, and
@@ -232,10 +235,19 @@ func (l *Login) madeBefore(ctx context.Context, a attempt) (made, error) {
 // endOld ends the session that the browser had before: whoever knew it must not
 // share what comes after the login. With two different ones it cannot be told which
 // was his, and nothing is ended.
+//
+// It waits a little: when several tabs sign in at once, each replaces the session of
+// the one before, whose requests may still be on their way with the earlier cookie.
 func (l *Login) endOld(ctx context.Context, r *authz.Request, old []card, m made) {
 	if len(old) != 1 || old[0].id == m.id {
 		return
 	}
+	select {
+	case <-time.After(l.cfg.ReplacedLife):
+	case <-l.leaving:
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTimeout)
+	defer cancel()
 	if err := l.cfg.Sessions.End(ctx, old[0].id); err != nil {
 		l.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "old_session_not_ended", slog.String("session", old[0].id.Handle().Name()), slog.String("request_id", r.ID), slog.String("error", err.Error()))
 		return

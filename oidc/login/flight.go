@@ -101,26 +101,3 @@ func (fl *flight) finished() bool {
 		return false
 	}
 }
-
-// wait returns when nothing is in flight, or after timeout.
-func (f *flights) wait(timeout time.Duration) {
-	limit := time.NewTimer(timeout)
-	defer limit.Stop()
-	for _, fl := range f.current() {
-		select {
-		case <-fl.done:
-		case <-limit.C:
-			return
-		}
-	}
-}
-
-func (f *flights) current() []*flight {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var all []*flight
-	for _, fl := range f.flights {
-		all = append(all, fl)
-	}
-	return all
-}

@@ -193,6 +193,11 @@ func TestL10Fixation(t *testing.T) {
 	if second := b.get("/x").Identity.Session; second == first {
 		t.Errorf("the session kept its id at a new login")
 	}
+	// A script of another tab, sent before the new cookie arrived.
+	if d := old.get("/x"); d.Outcome != authz.Allow {
+		t.Errorf("a request under way lost its session: %v %s", d.Outcome, d.Reason)
+	}
+	w.login.Wait(5 * time.Second) // ends what was replaced
 	if d := old.get("/x"); d.Response.Status != 302 {
 		t.Errorf("the old session still opens the door: %v", d.Outcome)
 	}

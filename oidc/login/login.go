@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gatehouse-mesh/gatehouse/authz"
@@ -34,6 +35,7 @@ type Config struct {
 	Sessions     *session.Manager
 	Ring         *seal.Ring
 	CheckTimeout time.Duration // how long an answer may take before the "still working" page; default 800 ms
+	ReplacedLife time.Duration // how long the session that a new login replaces lives on; default 5 s
 	Log          *slog.Logger  // events such as signed_in, login_refused: named scalars, never a secret; nil: none
 	Now          func() time.Time
 }
@@ -47,6 +49,9 @@ type Login struct {
 	sessions *seal.Box // session cookies
 	flights  *flights
 	dead     *graveyard
+	detached sync.WaitGroup // code exchanges, and sessions about to be ended
+	leave    sync.Once      // closes leaving
+	leaving  chan struct{}
 }
 
 // site is a host with its providers.
@@ -77,6 +82,9 @@ func New(cfg Config) (*Login, error) {
 	if cfg.CheckTimeout <= 0 {
 		cfg.CheckTimeout = 800 * time.Millisecond
 	}
+	if cfg.ReplacedLife <= 0 {
+		cfg.ReplacedLife = 5 * time.Second
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -91,6 +99,7 @@ func New(cfg Config) (*Login, error) {
 		sessions: cfg.Ring.Box("session cookie"),
 		flights:  newFlights(),
 		dead:     newGraveyard(),
+		leaving:  make(chan struct{}),
 	}
 	return l, l.addHosts()
 }
@@ -228,5 +237,18 @@ func (s *site) gate(provider string) *gate {
 	return nil
 }
 
-// Wait returns when detached work (code exchanges) is done or the timeout passes.
-func (l *Login) Wait(timeout time.Duration) { l.flights.wait(timeout) }
+// Wait returns when detached work (code exchanges, the end of replaced sessions) is
+// done or the timeout passes. It is for the end of a Login's life: replaced sessions
+// are ended at once from now on.
+func (l *Login) Wait(timeout time.Duration) {
+	l.leave.Do(func() { close(l.leaving) })
+	done := make(chan struct{})
+	go func() {
+		l.detached.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(timeout):
+	}
+}
