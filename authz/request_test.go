@@ -185,11 +185,14 @@ func TestCaller(t *testing.T) {
 func TestRefusedCaller(t *testing.T) {
 	t.Parallel()
 	r, err := authz.NewRequest(authz.Raw{
-		Method: "POST", Authority: "a,b", Target: "/svc/m", ID: "id\r\n{\"evil\"}" + strings.Repeat("x", 200),
+		Method: "POST", Authority: "a,b", Target: "/svc/m?code=secret", ID: "id\r\n{\"evil\"}" + strings.Repeat("x", 200),
 		Header: authz.Header{field("content-type", "application/grpc")},
 	})
 	if err == nil || r.Caller != authz.GRPC || r.Method != "POST" || r.Path != "/svc/m" || r.Host != "" {
 		t.Errorf("NewRequest = %+v, %v, want a gRPC caller without host, and an error", r, err)
+	}
+	if len(r.Header) != 0 || r.RawQuery != "" {
+		t.Errorf("header %q and query %q of a refused request are kept (V2)", r.Header, r.RawQuery)
 	}
 	if strings.ContainsAny(r.ID, "\r\n{}\"") || len(r.ID) > 64 || !strings.HasPrefix(r.ID, "idevil") {
 		t.Errorf("id = %q, want it short and clean (V1)", r.ID)

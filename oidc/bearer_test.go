@@ -469,6 +469,39 @@ func TestVerifiers(t *testing.T) {
 	}
 }
 
+// K4: keys too old to vouch for anything make a token uncertain, not bad, also
+// one that was recognised before and one that another provider of its issuer refuses.
+func TestK4CannotTellIsNotNo(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	now := time.Now()
+	clock := func() time.Time { return now }
+	build := func(provider, aud string) *oidc.Verifier {
+		keys := must(oidc.NewRemoteKeys(oidc.RemoteKeysConfig{URL: i.URL + pathJWKS, HTTP: i.Client(), Now: clock, MaxStale: time.Minute}))
+		return i.verifier(func(c *oidc.VerifierConfig) {
+			c.Provider, c.Keys, c.Audiences, c.Now = provider, keys, []string{aud}, clock
+		})
+	}
+	v := build("corp", "api")
+	refusing := i.verifier(func(c *oidc.VerifierConfig) { c.Provider, c.Audiences = "corp2", []string{"other"} })
+	if a, b := judge(t, v, bearer(i.good())), judge(t, refusing, bearer(i.good())); a != allow || b != bad {
+		t.Fatal(a, b)
+	}
+	i.answer(pathJWKS, 503, "")
+	now = now.Add(2 * time.Minute)
+	for name, a := range map[string]authz.Authenticator{
+		"alone": v, "before a refusal": oidc.Verifiers(v, refusing), "after a refusal": oidc.Verifiers(refusing, v),
+	} {
+		if got := judge(t, a, bearer(i.good())); got != unavailable {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	i.answer(pathJWKS, 200, js(map[string]any{"keys": []any{jwk("k1", "RS256", rsaKey())}}))
+	if got := judge(t, v, bearer(i.good())); got != allow {
+		t.Errorf("after the outage: %s", got)
+	}
+}
+
 // J28: what is cached is who, never whether, and not beyond exp or the key.
 func TestJ28Cache(t *testing.T) {
 	t.Parallel()

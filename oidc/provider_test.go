@@ -335,6 +335,62 @@ func TestIDTokenSignature(t *testing.T) {
 	}
 }
 
+// An issuer on https does not send us to plain http, not even on this machine.
+func TestDiscoveryOfHTTPSIssuer(t *testing.T) {
+	t.Parallel()
+	for _, member := range []string{"jwks_uri", "token_endpoint", "authorization_endpoint", "end_session_endpoint"} {
+		tr, client := fakeNetwork()
+		doc := map[string]any{"issuer": "https://idp.test", "authorization_endpoint": "https://idp.test/a", "token_endpoint": "https://idp.test/t", "jwks_uri": "https://idp.test/k"}
+		tr.answers[pathDiscovery] = js(with(doc, member, "http://127.0.0.1:9/x"))
+		p := must(oidc.NewProvider(oidc.ProviderConfig{Name: "corp", Issuer: "https://idp.test", HTTP: client, Client: &oidc.ClientConfig{ID: clientID}}))
+		if got, err := p.AuthorizationURL(t.Context(), request()); !errors.Is(err, oidc.ErrUnavailable) {
+			t.Errorf("%s on plain http: %q, %v", member, got, err)
+		}
+	}
+}
+
+// What one caller began goes on for the others when it leaves.
+func TestReadingsOutliveTheirCaller(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{pathDiscovery, pathJWKS} {
+		i := newIssuer(t)
+		asked, release := make(chan struct{}), make(chan struct{})
+		body := map[string]string{pathDiscovery: js(i.metadata()), pathJWKS: js(map[string]any{"keys": []any{jwk("k1", "RS256", rsaKey())}})}[path]
+		i.handle(path, func(w http.ResponseWriter, _ *http.Request) {
+			close(asked) // a second reading would panic
+			<-release
+			fmt.Fprint(w, body)
+		})
+		p := i.provider()
+		ask := func(ctx context.Context) error { _, err := p.Keys().Refresh(ctx, nil); return err }
+		if path == pathDiscovery {
+			ask = func(ctx context.Context) error { _, err := p.AuthorizationURL(ctx, request()); return err }
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		left := make(chan error)
+		go func() { left <- ask(ctx) }()
+		<-asked
+		leave()
+		if err := <-left; !errors.Is(err, oidc.ErrUnavailable) {
+			t.Errorf("%s: the caller that left: %v", path, err)
+		}
+		close(release)
+		if err := ask(t.Context()); err != nil {
+			t.Errorf("%s: the next caller: %v", path, err)
+		}
+	}
+}
+
+// A login whose ID token cannot be checked now was not rejected.
+func TestK4LoginWithoutKeys(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	i.answer(pathJWKS, 503, "")
+	if _, err := exchange(t.Context(), i.provider()); !errors.Is(err, oidc.ErrUnavailable) || errors.Is(err, oidc.ErrRejected) {
+		t.Errorf("keys are down: %v, want unavailable alone", err)
+	}
+}
+
 // signing-key-rotation, K2: the provider rotates between our reading and the login.
 func TestK2Rotation(t *testing.T) {
 	t.Parallel()
