@@ -62,11 +62,30 @@ func TestLookup(t *testing.T) {
 		want    any
 		ok      bool
 	}{
-		{"a.b", "dotted", true}, {"/a.b", "dotted", true}, {"/a/b", "nested", true}, {"a/b", nil, false},
-		{"/a/~1", "slash", true}, {"/a/~01", "tilde", true}, {"/a/", "empty", true}, {"/", "nameless", true},
-		{"/l/0", "x", true}, {"/l/1/y", "z", true}, {"/l/2", nil, false}, {"/l/00", nil, false}, {"/l/-", nil, false}, {"/l/+0", nil, false}, {"/l/", nil, false}, {"/l/9999999", nil, false},
-		{"/s/x", nil, false}, {"/missing", nil, false}, {"missing", nil, false}, {"A.B", nil, false}, {"nil", nil, true}, {"/nil/x", nil, false},
-		{"https://x.test/roles", []any{"r"}, true}, {"/https:~1~1x.test~1roles/0", "r", true},
+		{"a.b", "dotted", true},
+		{"/a.b", "dotted", true},
+		{"/a/b", "nested", true},
+		{"a/b", nil, false},
+		{"/a/~1", "slash", true},
+		{"/a/~01", "tilde", true},
+		{"/a/", "empty", true},
+		{"/", "nameless", true},
+		{"/l/0", "x", true},
+		{"/l/1/y", "z", true},
+		{"/l/2", nil, false},
+		{"/l/00", nil, false},
+		{"/l/-", nil, false},
+		{"/l/+0", nil, false},
+		{"/l/", nil, false},
+		{"/l/9999999", nil, false},
+		{"/s/x", nil, false},
+		{"/missing", nil, false},
+		{"missing", nil, false},
+		{"A.B", nil, false},
+		{"nil", nil, true},
+		{"/nil/x", nil, false},
+		{"https://x.test/roles", []any{"r"}, true},
+		{"/https:~1~1x.test~1roles/0", "r", true},
 	} {
 		got, ok := c.Lookup(tt.pointer)
 		if ok != tt.ok || !cmp.Equal(got, tt.want) {

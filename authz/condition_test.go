@@ -82,8 +82,15 @@ func TestGroups(t *testing.T) {
 		groups []string
 		want   bool
 	}{
-		{[]string{"admins"}, true}, {[]string{"x", "ops"}, true}, {nil, false}, {[]string{""}, false}, {[]string{"Admins"}, false},
-		{[]string{"admins "}, false}, {[]string{"x,admins"}, false}, {[]string{"adm"}, false}, {[]string{"admin\u017f"}, false},
+		{[]string{"admins"}, true},
+		{[]string{"x", "ops"}, true},
+		{nil, false},
+		{[]string{""}, false},
+		{[]string{"Admins"}, false},
+		{[]string{"admins "}, false},
+		{[]string{"x,admins"}, false},
+		{[]string{"adm"}, false},
+		{[]string{"admin\u017f"}, false},
 	} {
 		if got := holds(c, authz.Identity{Groups: tt.groups}); got != tt.want {
 			t.Errorf("groups %q pass: %v, want %v", tt.groups, got, tt.want)
@@ -97,11 +104,25 @@ func TestSubjects(t *testing.T) {
 		glob, subject string
 		want          bool
 	}{
-		{"root", "root", true}, {"root", "Root", false}, {"root", "root ", false}, {"root", "xroot", false}, {"root", "", false},
+		{"root", "root", true},
+		{"root", "Root", false},
+		{"root", "root ", false},
+		{"root", "xroot", false},
+		{"root", "", false},
 		{"system:serviceaccount:monitoring:*", "system:serviceaccount:monitoring:karma", true},
 		{"system:serviceaccount:monitoring:*", "system:serviceaccount:monitoring2:karma", false},
-		{"*:karma", "a:karma", true}, {"*:karma", "a:karma:x", false}, {"a*b*c", "a-b-b-c", true}, {"a*b*c", "ac", false}, {"a*a", "a", false}, {"a**a", "aa", true},
-		{"a.c", "abc", false}, {"a?c", "abc", false}, {"[a]", "a", false}, {"a*", "a", true}, {"*x*", "aaxbb", true}, {"*x*", "aabb", false},
+		{"*:karma", "a:karma", true},
+		{"*:karma", "a:karma:x", false},
+		{"a*b*c", "a-b-b-c", true},
+		{"a*b*c", "ac", false},
+		{"a*a", "a", false},
+		{"a**a", "aa", true},
+		{"a.c", "abc", false},
+		{"a?c", "abc", false},
+		{"[a]", "a", false},
+		{"a*", "a", true},
+		{"*x*", "aaxbb", true},
+		{"*x*", "aabb", false},
 	} {
 		if got := holds(must(t)(authz.Subjects("none", tt.glob)), authz.Identity{Subject: tt.subject}); got != tt.want {
 			t.Errorf("subject %q for glob %q passes: %v, want %v", tt.subject, tt.glob, got, tt.want)
@@ -120,9 +141,27 @@ func TestClaimIn(t *testing.T) {
 		value   any
 		want    bool
 	}{
-		{"s", "a", true}, {"s", "A", false}, {"/o/p", "q", true}, {"n", 7, true}, {"n", uint64(7), true}, {"n", int64(8), false}, {"n", "7", false}, {"str7", 7, false}, {"f", 1.5, true},
-		{"b", true, true}, {"b", false, false}, {"b", "true", false}, {"l", "x", true}, {"l", 3, true}, {"l", "a", false}, {"l", "y", false},
-		{"o", "q", false}, {"nil", "null", false}, {"missing", false, false}, {"missing", "a", false}, {"e", "a", false},
+		{"s", "a", true},
+		{"s", "A", false},
+		{"/o/p", "q", true},
+		{"n", 7, true},
+		{"n", uint64(7), true},
+		{"n", int64(8), false},
+		{"n", "7", false},
+		{"str7", 7, false},
+		{"f", 1.5, true},
+		{"b", true, true},
+		{"b", false, false},
+		{"b", "true", false},
+		{"l", "x", true},
+		{"l", 3, true},
+		{"l", "a", false},
+		{"l", "y", false},
+		{"o", "q", false},
+		{"nil", "null", false},
+		{"missing", false, false},
+		{"missing", "a", false},
+		{"e", "a", false},
 	} {
 		if got := holds(must(t)(authz.ClaimIn(tt.pointer, "never", tt.value)), authz.Identity{Claims: claims}); got != tt.want {
 			t.Errorf("claim %s in %v passes: %v, want %v", tt.pointer, tt.value, got, tt.want)
@@ -150,8 +189,12 @@ func TestAllAny(t *testing.T) {
 		c    authz.Condition
 		want bool
 	}{
-		{"all yes", authz.All(yes, yes), true}, {"all mixed", authz.All(yes, no), false}, {"all one", authz.All(no), false},
-		{"any no", authz.Any(no, no), false}, {"any mixed", authz.Any(no, yes), true}, {"nested", authz.All(authz.Any(no, yes), yes), true},
+		{"all yes", authz.All(yes, yes), true},
+		{"all mixed", authz.All(yes, no), false},
+		{"all one", authz.All(no), false},
+		{"any no", authz.Any(no, no), false},
+		{"any mixed", authz.Any(no, yes), true},
+		{"nested", authz.All(authz.Any(no, yes), yes), true},
 	} {
 		if got := holds(tt.c, authz.Identity{}); got != tt.want {
 			t.Errorf("%s holds: %v, want %v", tt.name, got, tt.want)

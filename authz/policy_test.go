@@ -165,9 +165,20 @@ func TestHostConfusion(t *testing.T) {
 	t.Parallel()
 	p := policy(t, closed("exact", "a.good.test", "/x/**"), closed("wide", "*.good.test"), closed("narrow", "*.b.good.test"), open("v6", "[::1]"))
 	for _, tt := range []struct{ host, path, want string }{
-		{"a.good.test", "/x", "exact"}, {"a.good.test", "/y", "none"}, {"c.good.test", "/y", "wide"}, {"c.d.good.test", "/", "wide"},
-		{"b.good.test", "/", "wide"}, {"x.b.good.test", "/", "narrow"}, {"y.x.b.good.test", "/", "narrow"}, {"good.test", "/", "none"},
-		{"evilgood.test", "/", "none"}, {"other.test", "/", "none"}, {"", "/", "none"}, {"[::1]", "/", "v6"}, {"[::2]", "/", "none"}, {"test", "/", "none"},
+		{"a.good.test", "/x", "exact"},
+		{"a.good.test", "/y", "none"},
+		{"c.good.test", "/y", "wide"},
+		{"c.d.good.test", "/", "wide"},
+		{"b.good.test", "/", "wide"},
+		{"x.b.good.test", "/", "narrow"},
+		{"y.x.b.good.test", "/", "narrow"},
+		{"good.test", "/", "none"},
+		{"evilgood.test", "/", "none"},
+		{"other.test", "/", "none"},
+		{"", "/", "none"},
+		{"[::1]", "/", "v6"},
+		{"[::2]", "/", "none"},
+		{"test", "/", "none"},
 	} {
 		if got := matched(p, "GET", tt.host, tt.path); got != tt.want {
 			t.Errorf("%s%s is judged by %s, want %s", tt.host, tt.path, got, tt.want)
@@ -189,10 +200,26 @@ func TestOrder(t *testing.T) {
 		closed("slash", "app.test", "/s/"),
 	)
 	for _, tt := range []struct{ method, path, want string }{
-		{"GET", "/", "root"}, {"GET", "/x/y", "root"}, {"GET", "/a/x", "a"}, {"POST", "/a/x", "a-write"}, {"PUT", "/a/", "a-write"}, {"DELETE", "/a/x/y", "a-delete"},
-		{"GET", "/a/b", "ab-get"}, {"GET", "/a/b/c", "ab-get"}, {"POST", "/a/b/c", "a-write"}, {"HEAD", "/a/b", "a"}, {"GET", "/a/bc", "a"},
-		{"GET", "/a", "a-exact-get"}, {"POST", "/a", "a-exact"}, {"GET", "/other", "ab-get"}, {"GET", "/other/", "root"}, {"POST", "/other", "root"},
-		{"GET", "/s/", "slash"}, {"GET", "/s", "root"}, {"GET", "/s/x", "root"}, {"PATCH", "/A", "root"},
+		{"GET", "/", "root"},
+		{"GET", "/x/y", "root"},
+		{"GET", "/a/x", "a"},
+		{"POST", "/a/x", "a-write"},
+		{"PUT", "/a/", "a-write"},
+		{"DELETE", "/a/x/y", "a-delete"},
+		{"GET", "/a/b", "ab-get"},
+		{"GET", "/a/b/c", "ab-get"},
+		{"POST", "/a/b/c", "a-write"},
+		{"HEAD", "/a/b", "a"},
+		{"GET", "/a/bc", "a"},
+		{"GET", "/a", "a-exact-get"},
+		{"POST", "/a", "a-exact"},
+		{"GET", "/other", "ab-get"},
+		{"GET", "/other/", "root"},
+		{"POST", "/other", "root"},
+		{"GET", "/s/", "slash"},
+		{"GET", "/s", "root"},
+		{"GET", "/s/x", "root"},
+		{"PATCH", "/A", "root"},
 	} {
 		if got := matched(p, tt.method, "app.test", tt.path); got != tt.want {
 			t.Errorf("%s %s is judged by %s, want %s", tt.method, tt.path, got, tt.want)
@@ -399,15 +426,18 @@ func decode(p string) string {
 	}
 	return p
 }
+
 func slashes(p string) string {
 	return strings.NewReplacer("%2f", "/", "%2F", "/", "%5c", `\`, "%5C", `\`).Replace(p)
 }
+
 func merge(p string) string {
 	for strings.Contains(p, "//") {
 		p = strings.ReplaceAll(p, "//", "/")
 	}
 	return p
 }
+
 func params(p string) string {
 	segments := strings.Split(p, "/")
 	for i, s := range segments {

@@ -128,9 +128,18 @@ func TestBearer(t *testing.T) {
 		value, token string
 		present      bool
 	}{
-		{"Bearer abc", "abc", true}, {"bearer abc", "abc", true}, {"BEARER abc", "abc", true},
-		{"Bearer", "", true}, {"Bearer ", "", true}, {"Bearer  abc", " abc", true}, {"Bearer\tabc", "\tabc", true},
-		{"Bearers abc", "", false}, {"Basic abc", "", false}, {"", "", false}, {"Bear", "", false}, {"\u212aearer x", "", false},
+		{"Bearer abc", "abc", true},
+		{"bearer abc", "abc", true},
+		{"BEARER abc", "abc", true},
+		{"Bearer", "", true},
+		{"Bearer ", "", true},
+		{"Bearer  abc", " abc", true},
+		{"Bearer\tabc", "\tabc", true},
+		{"Bearers abc", "", false},
+		{"Basic abc", "", false},
+		{"", "", false},
+		{"Bear", "", false},
+		{"\u212aearer x", "", false},
 	} {
 		token, present := authz.Header{field("authorization", tt.value)}.Bearer()
 		if token != tt.token || present != tt.present {

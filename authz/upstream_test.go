@@ -122,7 +122,14 @@ func TestHeaderEncoding(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ user, want string }{
 		{"a\r\nX-Auth-Request-User: root", "a%0D%0AX-Auth-Request-User: root"},
-		{"Zo\u00eb", "Zo%C3%AB"}, {"a\x00b", "a%00b"}, {"100%", "100%25"}, {" a b ", "%20a b%20"}, {"a,b", "a,b"}, {"\xff", "%FF"}, {"\u202eevil", "%E2%80%AEevil"}, {"\ttab", "%09tab"},
+		{"Zo\u00eb", "Zo%C3%AB"},
+		{"a\x00b", "a%00b"},
+		{"100%", "100%25"},
+		{" a b ", "%20a b%20"},
+		{"a,b", "a,b"},
+		{"\xff", "%FF"},
+		{"\u202eevil", "%E2%80%AEevil"},
+		{"\ttab", "%09tab"},
 	} {
 		id := alice()
 		id.User = tt.user

@@ -150,8 +150,12 @@ func (h headerCases) cookies(t *testing.T) {
 	}
 	// On an anonymous rule, which reads no cookie, ours are cut all the same.
 	for _, lines := range [][]string{
-		{"cookie: " + h.alice}, {"cookie: a=1", "cookie: " + h.alice}, {"cookie: " + h.alice, "cookie: a=1"},
-		{"cookie: a=1," + h.alice}, {"cookie: a=1;" + h.alice + ";b=2"}, {"cookie: __Host-gh_other=x; a=1"},
+		{"cookie: " + h.alice},
+		{"cookie: a=1", "cookie: " + h.alice},
+		{"cookie: " + h.alice, "cookie: a=1"},
+		{"cookie: a=1," + h.alice},
+		{"cookie: a=1;" + h.alice + ";b=2"},
+		{"cookie: __Host-gh_other=x; a=1"},
 	} {
 		got := get(t, h.port, openHost, "/cookie", lines...).seen(t).values("cookie")
 		if joined := strings.Join(got, "; "); strings.Contains(joined, "__Host-gh_") || len(got) > 1 || strings.Contains(strings.Join(lines, ""), "a=1") != strings.Contains(joined, "a=1") {

@@ -416,7 +416,7 @@ func TestDamagedRecord(t *testing.T) {
 			return r, err
 		}
 		s, err := m.Load(t.Context(), id, true)
-		if s != nil || !errors.Is(err, c.want) || errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrDamaged) != (c.want == session.ErrDamaged) {
+		if s != nil || !errors.Is(err, c.want) || errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrDamaged) != errors.Is(c.want, session.ErrDamaged) {
 			t.Errorf("%s: Load = %v, %v, want %v", c.name, s, err, c.want)
 		}
 	}

@@ -76,7 +76,7 @@ func TestCheck(t *testing.T) {
 					in = raw(proto.Clone(in).(*authv3.CheckRequest))
 				}
 				out := check(t, conn, in)
-				if got := codes.Code(out.GetStatus().GetCode()); got != test.code || httpStatus(out) != test.status { //nolint:gosec // codes are small
+				if got := codes.Code(out.GetStatus().GetCode()); got != test.code || httpStatus(out) != test.status {
 					t.Errorf("Check = %v and HTTP %d, want %v and %d", got, httpStatus(out), test.code, test.status)
 				}
 				if got := metadataText(out, "reason"); got != test.reason {
@@ -312,7 +312,7 @@ func TestCheckAnswers(t *testing.T) {
 				}
 			})}))
 			out := check(t, conn, request("/oauth2/x"))
-			if got := codes.Code(out.GetStatus().GetCode()); got != test.code || httpStatus(out) != test.status { //nolint:gosec // codes are small
+			if got := codes.Code(out.GetStatus().GetCode()); got != test.code || httpStatus(out) != test.status {
 				t.Errorf("Check = %v and HTTP %d, want %v and %d", got, httpStatus(out), test.code, test.status)
 			}
 		})

@@ -186,7 +186,7 @@ func wellFormed(t testing.TB, out *authv3.CheckResponse) {
 	if out.GetStatus() == nil {
 		t.Fatal("answer without a status: Envoy takes it for an allow")
 	}
-	if ok := out.GetOkResponse(); (ok != nil) != (codes.Code(out.GetStatus().GetCode()) == codes.OK) { //nolint:gosec // codes are small
+	if ok := out.GetOkResponse(); (ok != nil) != (codes.Code(out.GetStatus().GetCode()) == codes.OK) {
 		t.Fatalf("code %d does not fit the kind of answer: %v", out.GetStatus().GetCode(), out)
 	} else if ok != nil {
 		wellFormedOK(t, ok)

@@ -17,7 +17,9 @@ import (
 func FuzzCheck(f *testing.F) {
 	for _, in := range []*authv3.CheckRequest{
 		request("/public/a"), request("/a", session), raw(request("/a?b=c", session+"; x=y", "x_auth_request_user: root")),
-		request("/public/..%2fa"), {}, {Attributes: &authv3.AttributeContext{}},
+		request("/public/..%2fa"),
+		{},
+		{Attributes: &authv3.AttributeContext{}},
 	} {
 		data, err := proto.Marshal(in)
 		if err != nil {

@@ -70,9 +70,11 @@ func (p Page) Response(r *authz.Request) authz.Response {
 
 func (p Page) html(r *authz.Request) authz.Response {
 	policy := pagePolicy
+	var policySb73 strings.Builder
 	for _, origin := range p.FormTargets {
-		policy += " " + origin
+		policySb73.WriteString(" " + origin)
 	}
+	policy += policySb73.String()
 	referrer := p.Referrer
 	if referrer == "" {
 		referrer = "no-referrer"

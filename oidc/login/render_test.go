@@ -80,8 +80,10 @@ func TestForbiddenOffersAnotherAccount(t *testing.T) {
 // W1, W2: the policy names the hash of the very style that the page carries.
 func TestPagePolicy(t *testing.T) {
 	t.Parallel()
-	p := login.Page{Status: 400, Title: `"><script>alert(1)</script>`, Text: []string{"<b>"}, Causes: []string{"<i>"}, Quote: "<svg>",
-		Actions: []login.Action{{Label: "<u>", Address: "javascript:alert(1)"}, {Label: "x", Address: `"><img src=x>`, Post: true}}}
+	p := login.Page{
+		Status: 400, Title: `"><script>alert(1)</script>`, Text: []string{"<b>"}, Causes: []string{"<i>"}, Quote: "<svg>",
+		Actions: []login.Action{{Label: "<u>", Address: "javascript:alert(1)"}, {Label: "x", Address: `"><img src=x>`, Post: true}},
+	}
 	r := p.Response(&authz.Request{Caller: authz.Navigation, ID: "<id>"})
 	body := string(r.Body)
 	for _, bad := range []string{"<script", "<b>", "<i>", "<svg", "<u>", "<img", "<id>", "javascript:alert"} {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -36,7 +37,17 @@ func (m Mistake) Error() string {
 	if m.Hint != "" {
 		b.WriteString(": " + m.Hint)
 	}
-	return b.String()
+	return oneLine(b.String())
+}
+
+// oneLine shows control characters, which a key may hold, as what they are not.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
 }
 
 // Mistakes is everything that is wrong with a file, in the order of its lines.

@@ -129,9 +129,13 @@ func TestAccessWhich(t *testing.T) {
 		outcome authz.Outcome
 		written bool
 	}{
-		{"all", authz.Allow, true}, {"all", authz.Deny, true},
-		{"denied", authz.Allow, false}, {"denied", authz.Deny, true}, {"denied", authz.Answer, true},
-		{"none", authz.Allow, false}, {"none", authz.Deny, false},
+		{"all", authz.Allow, true},
+		{"all", authz.Deny, true},
+		{"denied", authz.Allow, false},
+		{"denied", authz.Deny, true},
+		{"denied", authz.Answer, true},
+		{"none", authz.Allow, false},
+		{"none", authz.Deny, false},
 	} {
 		if got := line(t, test.which, &authz.Request{}, &authz.Decision{Outcome: test.outcome}) != nil; got != test.written {
 			t.Errorf("access: %s, outcome %v: written = %v, want %v", test.which, test.outcome, got, test.written)
