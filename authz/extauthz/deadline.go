@@ -15,11 +15,11 @@ import (
 // goroutine-safe tree behind a context.WithDeadline are made at the first Done
 // and not before, so that a Check without I/O pays for one small allocation.
 type checkContext struct {
-	parent   context.Context // values only
+	parent   context.Context //nolint:containedctx // this is a context: values only
 	deadline time.Time
 
-	mu     sync.Mutex // guards what follows
-	inner  context.Context
+	mu     sync.Mutex      // guards what follows
+	inner  context.Context //nolint:containedctx // this is a context
 	cancel context.CancelFunc
 	ended  bool
 }

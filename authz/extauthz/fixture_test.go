@@ -237,7 +237,8 @@ func wellFormedOK(t testing.TB, ok *authv3.OkHttpResponse) {
 func lines(t testing.TB, options []*corev3.HeaderValueOption) {
 	t.Helper()
 	for _, o := range options {
-		if o.GetAppend() != nil { //nolint:staticcheck // it has to stay unset
+		//lint:ignore SA1019 the deprecated field has to stay unset
+		if o.GetAppend() != nil {
 			t.Errorf("%s: append is set", o.GetHeader().GetKey())
 		}
 		if len(o.GetHeader().GetRawValue()) > 0 {

@@ -28,7 +28,7 @@ func write(r *authz.Request, d *authz.Decision) (*authv3.CheckResponse, bool) {
 		return out, valid
 	}
 	denied, valid := deniedResponse(&d.Response)
-	out.Status = &statuspb.Status{Code: int32(grpcCode(d.Response.Status))}
+	out.Status = &statuspb.Status{Code: int32(grpcCode(d.Response.Status))} //nolint:gosec // 0 to 16
 	out.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied}
 	return out, valid && sendable(d)
 }

@@ -88,9 +88,9 @@ type program struct {
 	file     string
 	health   telemetry.Health
 	current  atomic.Pointer[graph]
-	detached sync.WaitGroup // logins of graphs that were replaced
-	running  sync.WaitGroup // what runs until the end
-	lifetime context.Context
+	detached sync.WaitGroup  // logins of graphs that were replaced
+	running  sync.WaitGroup  // what runs until the end
+	lifetime context.Context //nolint:containedctx // ends what a reload starts: the process is its owner
 }
 
 // serve is the life of a process: read, build, listen, serve, follow changes,

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-mesh/gatehouse/authz"
 	"github.com/gatehouse-mesh/gatehouse/oidc"
@@ -51,6 +52,7 @@ func TestL11LateScriptKeepsTheNewCookie(t *testing.T) {
 	b.lands(one, "/one")
 	late := b.copy()
 	b.lands(two, "/two")
+	w.login.Wait(5 * time.Second) // the replaced session is over
 	d := late.send("GET", "/api", []authz.Field{{Name: "sec-fetch-mode", Value: "cors"}, {Name: "sec-fetch-dest", Value: "empty"}})
 	if d.Response.Status != 401 || field(d.Response, "set-cookie") != "" {
 		t.Errorf("script with the replaced session = %d, set-cookie %q", d.Response.Status, field(d.Response, "set-cookie"))

@@ -19,7 +19,7 @@ func unpack(b []byte, n int) ([]string, bool) {
 	fields := make([]string, 0, n)
 	for range n {
 		size, used := binary.Uvarint(b)
-		if used <= 0 || size > uint64(len(b)-used) {
+		if used <= 0 || size > uint64(len(b)-used) { //nolint:gosec // used is at most len(b)
 			return nil, false
 		}
 		b = b[used:]

@@ -22,7 +22,7 @@ type places map[string]token.Position
 // secret; see (*Config).Files. The error is a Mistakes, or an error of the file
 // system.
 func Load(file string) (*Config, error) {
-	data, err := os.ReadFile(file)
+	data, err := os.ReadFile(file) //nolint:gosec // the operator names it
 	if err != nil {
 		return nil, err
 	}

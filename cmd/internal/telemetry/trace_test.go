@@ -42,7 +42,7 @@ func TestCheckSpanIsAChildOfEnvoys(t *testing.T) {
 func attributes(s sdktrace.ReadOnlySpan) string {
 	var b strings.Builder
 	for _, a := range s.Attributes() {
-		b.WriteString(string(a.Key) + "=" + a.Value.Emit() + " ")
+		b.WriteString(string(a.Key) + "=" + a.Value.String() + " ")
 	}
 	return b.String()
 }

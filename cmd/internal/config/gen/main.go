@@ -36,10 +36,10 @@ func write(dir string) error {
 		return err
 	}
 	for name, data := range files {
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil { //nolint:gosec // documentation is for everybody
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(name, data, 0o644); err != nil { //nolint:gosec // as above
+		if err := os.WriteFile(name, data, 0o644); err != nil {
 			return err
 		}
 	}
