@@ -238,7 +238,7 @@ func lines(t testing.TB, options []*corev3.HeaderValueOption) {
 	t.Helper()
 	for _, o := range options {
 		//lint:ignore SA1019 the deprecated field has to stay unset
-		if o.GetAppend() != nil {
+		if o.GetAppend() != nil { //nolint:staticcheck // the linters want an excuse each
 			t.Errorf("%s: append is set", o.GetHeader().GetKey())
 		}
 		if len(o.GetHeader().GetRawValue()) > 0 {
