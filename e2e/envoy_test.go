@@ -97,7 +97,7 @@ func (c envoyConfig) listener(l listener) string {
               transport_api_version: V3
               grpc_service:
                 envoy_grpc: {cluster_name: gatehouse}
-                timeout: 2s
+                timeout: 6s
                 retry_policy:
                   retry_on: connect-failure,refused-stream,unavailable,reset
                   num_retries: 2

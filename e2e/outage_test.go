@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gatehouse-mesh/gatehouse/oidc/oidctest"
 )
 
 // The provider may be down at start: everything else works, a login gets a page
@@ -37,6 +39,34 @@ func TestProviderDownAtStart(t *testing.T) {
 		t.Errorf("after login: %q", got)
 	}
 	neverArrived(t, s.app, "/refused")
+}
+
+// A provider that takes longer than a Check may last costs the user a moment on a
+// page that says so, and no second try.
+func TestSlowProvider(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, fixture{})
+	s.idp.Next(oidctest.Token, oidctest.Slow(6*time.Second))
+	p := newProfile(t)
+	p.open(s.url(appHost, "/slow?x=1"))
+	p.pick("alice")
+	if got := p.text(); !strings.Contains(p.location(), "/oauth2/callback") {
+		t.Errorf("while the provider thinks: %q at %s, want a page of ours", got, p.location())
+	}
+	p.fit()
+	p.picture("still-working")
+	eventually(t, 15*time.Second, func() error {
+		if at := p.location(); at != s.url(appHost, "/slow?x=1") {
+			return fmt.Errorf("at %s", p.where())
+		}
+		return nil
+	})
+	if got := p.seen().values("x-auth-request-user"); len(got) != 1 || got[0] != "alice" {
+		t.Errorf("user %q", got)
+	}
+	if hits := s.idp.Hits(oidctest.Token); hits != 1 {
+		t.Errorf("%d requests to the token endpoint, want 1", hits)
+	}
 }
 
 // Redis down is 503 with the cookie kept, never a sign-out and never an allow;

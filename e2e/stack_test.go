@@ -161,6 +161,7 @@ func (s *stack) config(t testing.TB, g *gatehouse, overHTTP bool) string {
 	}
 	fmt.Fprintf(&b, `client_address: x-envoy-external-address
 log: {level: debug}
+check_timeout: 5s  # the machine may be busy
 shutdown: {pause: 2s, timeout: 10s}
 providers:
 - name: corp
