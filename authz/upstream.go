@@ -68,7 +68,11 @@ func upstreamHeaders(r *Request, rule *Rule, id *Identity) (set []Field, remove 
 func (m *mutations) identify(rule *Rule, id *Identity) error {
 	m.set = make([]Field, 0, 7)
 	m.put(headerUser, encodeValue(id.User, false))
-	m.put(headerEmail, encodeValue(id.Email, false))
+	email := "" // an application may go by it, so an address that nobody verified stays here
+	if id.EmailVerified {
+		email = id.Email
+	}
+	m.put(headerEmail, encodeValue(email, false))
 	m.put(headerPreferredUsername, encodeValue(id.PreferredUsername, false))
 	m.put(headerGroups, encodeGroups(id.Groups))
 	tokens := Tokens{}

@@ -231,3 +231,15 @@ func TestForwardedTokens(t *testing.T) {
 		t.Errorf("a token with a line break: %v %d, want a 503", d.Outcome, d.Response.Status)
 	}
 }
+
+// E2: an application may go by the address, so one that nobody verified is removed.
+func TestE2UnverifiedEmailStaysHere(t *testing.T) {
+	t.Parallel()
+	id := alice()
+	id.EmailVerified = false
+	rule := authz.Rule{Name: "app", Hosts: []string{"app.test"}, Require: authz.AnyUser(), Sources: login(&source{identity: id})}
+	d := allowed(t, rule, authz.Field{Name: "x-auth-request-email", Value: "root@good.test"})
+	if !slices.Contains(d.Remove, "x-auth-request-email") {
+		t.Errorf("set %v, removed %v: want x-auth-request-email removed", d.Set, d.Remove)
+	}
+}

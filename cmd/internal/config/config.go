@@ -98,7 +98,7 @@ type Provider struct {
 	Bearer *Bearer `yaml:"bearer"`
 	// Claims says in which claims identities are found, as member name or JSON Pointer.
 	Claims Claims `yaml:"claims"`
-	// EmailVerified says when an e-mail address counts: "claim" when the provider says that it is verified, "trust" always. Trust only a provider that lets nobody choose an address freely.
+	// EmailVerified says when an e-mail address counts: "claim" when the provider says that it is verified, "trust" also when it says nothing. One that does not count opens nothing and is not sent to the application. Trust only a provider that lets nobody choose an address freely.
 	EmailVerified string `yaml:"email_verified" default:"claim" oneof:"claim trust"`
 	// Algorithms are the signatures that tokens of this issuer may have.
 	Algorithms []string `yaml:"algorithms" default:"RS256" oneof:"RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA"`
