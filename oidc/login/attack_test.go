@@ -107,3 +107,49 @@ func TestBackslashInTheQueryIsKept(t *testing.T) {
 	c := w.browser()
 	c.lands(c.start("/oauth2/start?rd="+url.QueryEscape(`/x?\\evil.test`)), "/")
 }
+
+// L2: while one replica waits for a slow provider, the page's next load may reach
+// another one. The code is sent once, and the login succeeds all the same.
+func TestL2SlowLoginAtTwoReplicas(t *testing.T) {
+	t.Parallel()
+	var cfg login.Config
+	w := newWorld(t, func(c *login.Config) { c.CheckTimeout = 50 * time.Millisecond; cfg = *c })
+	w.idp.Next(oidctest.Token, oidctest.Slow(time.Second))
+	b := w.browser()
+	d := b.get(b.begin("/x"))
+	first := w.login
+	w.assemble(cfg) // the other replica
+	for range 3 {
+		next, ok := strings.CutPrefix(field(d.Response, "refresh"), "1; url=")
+		if d.Response.Status != 200 || !ok {
+			t.Fatalf("slow login = %d %v\n%s", d.Response.Status, d.Response.Header, d.Response.Body)
+		}
+		d = b.get(next)
+	}
+	first.Wait(5 * time.Second)
+	w.skew.Add(int64(4 * time.Second))
+	b.lands(strings.TrimPrefix(field(d.Response, "refresh"), "1; url="), "/x")
+	if n := w.idp.Hits(oidctest.Token); n != 1 || w.store.creates.Load() != 1 {
+		t.Errorf("%d token requests and %d records, want one of each", n, w.store.creates.Load())
+	}
+}
+
+// The page does not wait for ever for a replica that has died meanwhile.
+func TestSlowLoginOfADeadReplica(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.browser()
+	target := b.begin("/x") + "&gh_repeat=1"
+	for i := range 60 {
+		d := b.get(target)
+		if d.Response.Status == 400 && strings.Contains(string(d.Response.Body), "Start again") {
+			if i < 20 || w.idp.Hits(oidctest.Token) != 0 || len(b.names("__Host-gh_p_")) != 0 {
+				t.Errorf("gave up after %d loads, %d token requests, cookies %q", i, w.idp.Hits(oidctest.Token), b.names(""))
+			}
+			return
+		}
+		target = strings.TrimPrefix(field(d.Response, "refresh"), "1; url=")
+		w.skew.Add(int64(time.Second))
+	}
+	t.Error("the page goes on for ever")
+}

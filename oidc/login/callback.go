@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,6 +19,8 @@ const (
 	exchangeTimeout = 30 * time.Second
 	maxCode         = 4096
 	maxQuote        = 300
+	repeatParam     = "gh_repeat" // how often the "still working" page has loaded itself
+	maxRepeats      = 35          // seconds, about: longer than exchangeTimeout
 )
 
 // callback receives the browser back from the provider. State and cookie must
@@ -48,7 +51,8 @@ func (l *Login) callback(ctx context.Context, r *authz.Request) authz.Response {
 	if a.provider == "" || g == nil { // the configuration has changed meanwhile
 		return l.refuse(r, "unknown_provider", l.drop(l.againPage("This way to sign in is gone", "The provider is no longer in use here.", st.address), a))
 	}
-	return l.answer(ctx, r, q, &arrival{state: st, attempt: a, gate: g})
+	repeats, _ := strconv.ParseUint(q[repeatParam], 10, 8) // of a stranger: at worst no code is sent
+	return l.answer(ctx, r, q, &arrival{state: st, attempt: a, gate: g, repeats: int(repeats)})
 }
 
 // arrival is a browser that has come back with a state and the cookie that
@@ -57,6 +61,7 @@ type arrival struct {
 	state   state
 	attempt attempt
 	gate    *gate
+	repeats int
 }
 
 // answer looks at what the provider says.
@@ -154,7 +159,7 @@ func (l *Login) land(ctx context.Context, r *authz.Request, code string, in *arr
 		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTimeout)
 		l.detached.Go(func() {
 			defer cancel()
-			l.fly(detached, r, code, in, old)
+			l.fly(detached, r, code, in, fl.again, old)
 		})
 	default:
 		l.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "callback_replayed", slog.String("host", r.Host), slog.String("request_id", r.ID))
@@ -167,13 +172,26 @@ func (l *Login) land(ctx context.Context, r *authz.Request, code string, in *arr
 	case <-limit.C:
 	case <-ctx.Done():
 	}
-	return stillWorkingPage().Response(r)
+	return l.working(r, in)
+}
+
+// working shows a page that loads the callback again. Another replica may get that
+// request, so it says which one it is.
+func (l *Login) working(r *authz.Request, in *arrival) authz.Response {
+	if in.repeats >= maxRepeats {
+		return l.refuse(r, "too_slow", l.drop(l.againPage("The sign-in took too long", "The sign-in service did not answer in time.", in.gate.start+escape(in.state.address)), in.attempt))
+	}
+	query := r.RawQuery
+	if i := strings.LastIndex(query, "&"+repeatParam+"="); i >= 0 {
+		query = query[:i]
+	}
+	return stillWorkingPage(fmt.Sprintf("%s?%s&%s=%d", l.Address("callback"), query, repeatParam, in.repeats+1)).Response(r)
 }
 
 // fly is the detached part of a login: it goes on when the browser or the Check
 // has given up, since a code that was sent cannot be taken back.
-func (l *Login) fly(ctx context.Context, r *authz.Request, code string, in *arrival, old []card) {
-	m, err := l.redeemSafely(ctx, r, code, in)
+func (l *Login) fly(ctx context.Context, r *authz.Request, code string, in *arrival, again bool, old []card) {
+	m, err := l.redeemSafely(ctx, r, code, in, again)
 	outage := err != nil && !errors.Is(err, oidc.ErrRejected)
 	l.flights.land(in.attempt.mark, m, err, outage, l.cfg.Now())
 	if err == nil {
@@ -181,22 +199,27 @@ func (l *Login) fly(ctx context.Context, r *authz.Request, code string, in *arri
 	}
 }
 
-func (l *Login) redeemSafely(ctx context.Context, r *authz.Request, code string, in *arrival) (m made, err error) {
+func (l *Login) redeemSafely(ctx context.Context, r *authz.Request, code string, in *arrival, again bool) (m made, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			l.cfg.Log.LogAttrs(ctx, slog.LevelError, "login_panic", slog.String("request_id", r.ID))
 			m, err = made{}, errors.New("login panicked")
 		}
 	}()
-	return l.redeem(ctx, r, code, in)
+	return l.redeem(ctx, r, code, in, again)
 }
 
 // redeem asks the store first: another replica may have finished this attempt, and
-// while the store is down a code would be spent for nothing.
-func (l *Login) redeem(ctx context.Context, r *authz.Request, code string, in *arrival) (made, error) {
+// while the store is down a code would be spent for nothing. A repeated request that
+// is the first here belongs to a replica that has sent the code already: sent twice, a
+// provider takes it for stolen (RFC 6749 section 4.1.2).
+func (l *Login) redeem(ctx context.Context, r *authz.Request, code string, in *arrival, again bool) (made, error) {
 	m, err := l.madeBefore(ctx, in.attempt)
 	if !errors.Is(err, session.ErrNotFound) {
 		return m, err
+	}
+	if in.repeats > 0 && !again {
+		return made{}, errElsewhere
 	}
 	grant, err := in.gate.provider.Exchange(ctx, code, in.attempt.verifier, in.gate.redirectURI, in.attempt.nonce)
 	if errors.Is(err, oidc.ErrRejected) { // perhaps because another replica was faster
@@ -261,6 +284,8 @@ func (l *Login) landed(r *authz.Request, in *arrival, fl *flight) authz.Response
 	case err == nil:
 		cookie := l.sealCard(in.gate, card{fl.made.id, fl.made.expires, in.state.trail})
 		return Redirect(http.StatusSeeOther, in.state.address, setCookie(in.gate.cookie, cookie, 0), clearCookie(in.attempt.cookie()))
+	case errors.Is(err, errElsewhere):
+		return l.working(r, in)
 	case errors.Is(err, oidc.ErrRejected):
 		p := l.againPage("The sign-in was refused", "The answer of the sign-in service did not pass the checks, or was used before.", in.gate.start+escape(in.state.address))
 		return l.refuse(r, "rejected", l.drop(p, in.attempt), slog.String("error", err.Error()))
@@ -287,10 +312,10 @@ func storeDownPage() Page {
 }
 
 // stillWorkingPage loads itself again until the exchange is done, without a script.
-func stillWorkingPage() Page {
+func stillWorkingPage(next string) Page {
 	return Page{Status: http.StatusOK, Title: "Signing you in", Text: []string{
 		"The sign-in service takes a little longer than usual. This page goes on by itself; there is nothing to do.",
-	}, Header: []authz.Field{{Name: "refresh", Value: "1"}}}
+	}, Header: []authz.Field{{Name: "refresh", Value: "1; url=" + next}}}
 }
 
 // device is what the list of sessions will call this browser.

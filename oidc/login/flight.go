@@ -18,6 +18,8 @@ const (
 var (
 	errBusy = errors.New("too many logins at a time")
 	errUsed = errors.New("login was finished before")
+	// errElsewhere: another replica redeems the code.
+	errElsewhere = errors.New("login is under way at another replica")
 )
 
 // flight is the one redemption of an attempt in this process.
@@ -27,6 +29,8 @@ type flight struct {
 	err  error
 	end  time.Time
 	try  bool // an outage: a later repeat may try again
+
+	again bool // an earlier flight of this process has redeemed the code, or tried to
 }
 
 // made is the result of a login.
@@ -51,6 +55,7 @@ func newFlights() *flights { return &flights{flights: make(map[string]*flight)} 
 func (f *flights) join(mark string, now time.Time) (fl *flight, owner bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	again := false
 	if fl := f.flights[mark]; fl != nil {
 		switch age := now.Sub(fl.end); {
 		case !fl.finished(), age <= retrySpan, !fl.try && age <= repeatSpan:
@@ -58,12 +63,13 @@ func (f *flights) join(mark string, now time.Time) (fl *flight, owner bool, err 
 		case !fl.try:
 			return nil, false, errUsed
 		}
+		again = fl.again || !errors.Is(fl.err, errElsewhere)
 	}
 	if f.running >= maxRunning {
 		return nil, false, errBusy
 	}
 	f.sweep(now)
-	fl = &flight{done: make(chan struct{})}
+	fl = &flight{done: make(chan struct{}), again: again}
 	f.flights[mark] = fl
 	f.order = append(f.order, mark)
 	f.running++
