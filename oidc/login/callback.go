@@ -48,7 +48,7 @@ func (l *Login) callback(ctx context.Context, r *authz.Request) authz.Response {
 		return l.expired(r, st, a.cookie())
 	}
 	g := l.hosts[r.Host].gate(a.provider)
-	if a.provider == "" || g == nil { // the configuration has changed meanwhile
+	if a.provider != st.provider || g == nil { // the configuration has changed meanwhile
 		return l.refuse(r, "unknown_provider", l.drop(l.againPage("This way to sign in is gone", "The provider is no longer in use here.", st.address), a))
 	}
 	repeats, _ := strconv.ParseUint(q[repeatParam], 10, 8) // of a stranger: at worst no code is sent

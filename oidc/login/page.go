@@ -61,7 +61,7 @@ func (p Page) Response(r *authz.Request) authz.Response {
 			Header: []authz.Field{{Name: "content-type", Value: "text/plain; charset=utf-8"}, {Name: "cache-control", Value: "no-store"}},
 			Body:   []byte(p.Title),
 		}
-	case byPerson(r):
+	case ByPerson(r):
 		return p.html(r)
 	default:
 		return p.problem(r)
@@ -69,12 +69,7 @@ func (p Page) Response(r *authz.Request) authz.Response {
 }
 
 func (p Page) html(r *authz.Request) authz.Response {
-	policy := pagePolicy
-	var policySb73 strings.Builder
-	for _, origin := range p.FormTargets {
-		policySb73.WriteString(" " + origin)
-	}
-	policy += policySb73.String()
+	policy := strings.Join(append([]string{pagePolicy}, p.FormTargets...), " ") // it ends with form-action
 	referrer := p.Referrer
 	if referrer == "" {
 		referrer = "no-referrer"
@@ -138,9 +133,9 @@ func Redirect(status int, location string, header ...authz.Field) authz.Response
 	}, header...)}
 }
 
-// byPerson reports whether a person will read the answer: a navigation, also one
+// ByPerson reports whether a person will read the answer: a navigation, also one
 // that posts a form. It decides the form of an answer, never its content.
-func byPerson(r *authz.Request) bool {
+func ByPerson(r *authz.Request) bool {
 	if r.Caller != authz.Fetch {
 		return r.Caller == authz.Navigation
 	}

@@ -54,7 +54,7 @@ func (l *Logout) Endpoint(host, path string) authz.Endpoint {
 
 // signOut ends every session that the browser has on this host. Check sees no body,
 // so the proof that our own page or the application asked is in the headers; without
-// it we ask the person (security.md C12's answer: a confirmation page).
+// it we ask the person.
 func (l *Logout) signOut(ctx context.Context, r *authz.Request) authz.Response {
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
 		return login.Render(r, authz.Problem{Status: http.StatusMethodNotAllowed})
@@ -121,7 +121,7 @@ func (l *Logout) end(ctx context.Context, r *authz.Request, sessions []login.Car
 // done sends the browser on to the provider's end_session_endpoint (OpenID Connect
 // RP-Initiated Logout section 2), or to our last page.
 func (l *Logout) done(r *authz.Request, provider string, clear ...authz.Field) authz.Response {
-	if !readByPerson(r) {
+	if !login.ByPerson(r) {
 		return login.JSON(http.StatusOK, map[string]bool{"signed_out": true}, clear...)
 	}
 	if provider == "" {
@@ -205,13 +205,6 @@ func sameOrigin(r *authz.Request, origin string) bool {
 // counts only when a person goes there; scripts can POST.
 func clicked(r *authz.Request) bool {
 	return r.Method == http.MethodPost || r.Caller == authz.Navigation
-}
-
-// readByPerson: a form's POST is a navigation too, though it starts no login.
-func readByPerson(r *authz.Request) bool {
-	mode, _ := r.Header.Get("sec-fetch-mode")
-	accept, _ := r.Header.Get("accept")
-	return r.Caller == authz.Navigation || r.Caller == authz.Fetch && (mode == "navigate" || mode == "" && strings.Contains(accept, "text/html"))
 }
 
 // originOf cuts an address of the provider's metadata down to scheme://host:port.
