@@ -127,6 +127,9 @@ func (ck *checker) prefix() {
 
 var providerPattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 
+// maxSkew is how far clocks that somebody looks after can be apart.
+const maxSkew = 5 * time.Minute
+
 func (ck *checker) providers() {
 	seen := map[string]string{}
 	for i := range ck.config.Providers {
@@ -140,6 +143,9 @@ func (ck *checker) providers() {
 			ck.wrong(key+".name", "the same name as "+seen[p.Name], quote(p.Name), "give each provider its own name")
 		}
 		seen[p.Name] = key
+		if p.Skew > maxSkew {
+			ck.wrong(key+".skew", "tokens would be accepted that long after they expired", quote(p.Skew.String()), "at most 5m; set the clocks instead")
+		}
 		ck.issuer(key+".issuer", p.Issuer)
 		ck.client(key+".client", p.Client)
 		ck.bearer(key+".bearer", p)
