@@ -248,6 +248,47 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// E2: an address counts when the provider vouches for it, or when the operator said
+// that this provider need not.
+func TestEmailVerified(t *testing.T) {
+	idp := oidctest.Start(t, oidctest.Config{})
+	g := start(t, fmt.Sprintf(`
+listen: {grpc: {address: "127.0.0.1:0"}}
+providers:
+- {name: claim, issuer: "%[1]s", bearer: {audiences: [api]}}
+- {name: trust, issuer: "%[1]s", email_verified: trust, bearer: {audiences: [api]}}
+rules:
+- {name: claim, hosts: [claim.example.com], bearer: [claim], require: {emails: [m@example.com]}}
+- {name: trust, hosts: [trust.example.com], bearer: [trust], require: {emails: [m@example.com]}}
+`, idp.Issuer()))
+	conn := g.dial()
+	for _, tt := range []struct {
+		verified any
+		host     string
+		want     codes.Code
+	}{
+		{true, "claim.example.com", codes.OK},
+		{nil, "claim.example.com", codes.PermissionDenied},
+		{false, "claim.example.com", codes.PermissionDenied},
+		{"true", "claim.example.com", codes.PermissionDenied},
+		{nil, "trust.example.com", codes.OK},
+		{false, "trust.example.com", codes.PermissionDenied},
+	} {
+		token := idp.Bearer(map[string]any{"email": "m@example.com", "email_verified": tt.verified})
+		var got codes.Code
+		for range 200 { // 503 until the provider has been read
+			r := check(t, conn, tt.host, "/", map[string]string{"authorization": "Bearer " + token})
+			if got = codes.Code(r.GetStatus().GetCode()); got != codes.Unavailable {
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		if got != tt.want {
+			t.Errorf("%s, email_verified %v = %v, want %v", tt.host, tt.verified, got, tt.want)
+		}
+	}
+}
+
 func (g *gate) metric(prefix string) string {
 	g.t.Helper()
 	_, _, body := g.get("ops", "x", "/metrics")

@@ -8,13 +8,19 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/gatehouse-mesh/gatehouse/cmd/internal/config"
 )
@@ -42,6 +48,77 @@ func writePair(t *testing.T, dir, name string) {
 		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// identify writes a self-signed certificate with a SPIFFE ID, which is its own authority.
+func identify(t *testing.T, dir, name, id string) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uri, err := url.Parse(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, URIs: []*url.URL{uri},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{cert}, PrivateKey: key}
+}
+
+// S17: whoever may call Check may ask for identities, so only the listed callers may.
+func TestClientIDs(t *testing.T) {
+	dir := t.TempDir()
+	writePair(t, dir, "gatehouse")
+	envoy := identify(t, dir, "envoy.pem", "spiffe://mesh/ns/ingress/sa/envoy")
+	other := identify(t, dir, "other.pem", "spiffe://mesh/ns/apps/sa/app")
+	cas, err := os.ReadFile(filepath.Join(dir, "other.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "envoy.pem"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(cas); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	g := start(t, fmt.Sprintf(`
+listen:
+  grpc: {address: "127.0.0.1:0", tls: {cert_file: %[1]s/tls.crt, key_file: %[1]s/tls.key, client_ca_file: %[1]s/envoy.pem, client_ids: ["spiffe://mesh/ns/ingress/sa/envoy"]}}
+rules: [{name: open, hosts: [a.example.com], allow: anonymous}]
+`, dir))
+	stranger := identify(t, dir, "stranger.pem", "spiffe://mesh/ns/ingress/sa/envoy") // the right name, by nobody's authority
+	for name, c := range map[string]struct {
+		certs []tls.Certificate
+		want  bool
+	}{
+		"listed":      {[]tls.Certificate{envoy}, true},
+		"not listed":  {[]tls.Certificate{other}, false},
+		"self-signed": {[]tls.Certificate{stranger}, false},
+		"none":        {nil, false},
+	} {
+		conn, err := grpc.NewClient(g.address("grpc"), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{InsecureSkipVerify: true, Certificates: c.certs})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = authv3.NewAuthorizationClient(conn).Check(t.Context(), &authv3.CheckRequest{})
+		if (err == nil) != c.want {
+			t.Errorf("%s: %v, want answered %v", name, err, c.want)
+		}
+		conn.Close()
 	}
 }
 

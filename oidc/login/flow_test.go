@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -200,6 +201,46 @@ func TestL10Fixation(t *testing.T) {
 	w.login.Wait(5 * time.Second) // ends what was replaced
 	if d := old.get("/x"); d.Response.Status != 302 {
 		t.Errorf("the old session still opens the door: %v", d.Outcome)
+	}
+}
+
+// L1, H7: state and attempt belong to the host that made them.
+func TestL1CallbackOfAnotherHost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *login.Config) {
+		c.Hosts = append(c.Hosts, login.Host{Name: "two.localhost", Origin: "http://two.localhost:8000", Providers: []string{"corp"}})
+	})
+	b := w.browser()
+	callback := b.begin("/x")
+	r := check(authz.NewRequest(authz.Raw{
+		Method: "GET", Authority: "two.localhost:8000", Target: callback,
+		Header: append(authz.Header{{Name: "cookie", Value: b.cookies()}}, navigate...),
+	}))(t)
+	if d := w.gate.Authorize(t.Context(), r); d.Response.Status != 400 || w.idp.Hits(oidctest.Token) != 0 {
+		t.Errorf("callback at another host = %d, %d token requests", d.Response.Status, w.idp.Hits(oidctest.Token))
+	}
+	b.lands(callback, "/x")
+}
+
+// L2: two loads of one callback at the same moment are one redemption.
+func TestL2CallbacksAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.idp.Next(oidctest.Token, oidctest.Slow(200*time.Millisecond))
+	b := w.browser()
+	callback := b.begin("/x")
+	var tabs sync.WaitGroup
+	for range 5 {
+		tab := b.copy()
+		tabs.Go(func() {
+			if d := tab.get(callback); d.Response.Status != 303 {
+				t.Errorf("callback = %d, want 303", d.Response.Status)
+			}
+		})
+	}
+	tabs.Wait()
+	if n := w.idp.Hits(oidctest.Token); n != 1 || w.store.creates.Load() != 1 {
+		t.Errorf("%d token requests and %d records, want one of each", n, w.store.creates.Load())
 	}
 }
 

@@ -93,27 +93,32 @@ func TestC16CookieIsBound(t *testing.T) {
 	b := w.browser()
 	b.signIn("/x")
 	cfg := login.Config{Prefix: "/oauth2", Sessions: w.sessions, Ring: w.ring}
-	provider := func(name, client string) *oidc.Provider {
-		return check(oidc.NewProvider(oidc.ProviderConfig{Name: name, Issuer: w.idp.Issuer(), Client: &oidc.ClientConfig{ID: client, AuthMethod: "none"}}))(t)
+	provider := func(name, issuer, client string) *oidc.Provider {
+		return check(oidc.NewProvider(oidc.ProviderConfig{Name: name, Issuer: issuer, Client: &oidc.ClientConfig{ID: client, AuthMethod: "none"}}))(t)
 	}
 	for name, c := range map[string]struct {
-		host, provider, client string
-		want                   bool
+		host, provider, issuer, client string
+		want                           bool
 	}{
-		"same":     {host, "corp", "mesh", true},
-		"client":   {host, "corp", "other", false},
-		"host":     {"two.localhost", "corp", "mesh", false},
-		"provider": {host, "corp2", "mesh", false},
+		"same":     {host, "corp", w.idp.Issuer(), "mesh", true},
+		"client":   {host, "corp", w.idp.Issuer(), "other", false},
+		"host":     {"two.localhost", "corp", w.idp.Issuer(), "mesh", false},
+		"provider": {host, "corp2", w.idp.Issuer(), "mesh", false},
+		"issuer":   {host, "corp", "https://other.example.com", "mesh", false},
 	} {
-		cfg.Providers = []*oidc.Provider{provider(c.provider, c.client)}
+		cfg.Providers = []*oidc.Provider{provider(c.provider, c.issuer, c.client)}
 		cfg.Hosts = []login.Host{{Name: c.host, Origin: "https://" + c.host, Providers: []string{c.provider}}}
 		l := check(login.New(cfg))(t)
 		r := check(authz.NewRequest(authz.Raw{Method: "GET", Authority: c.host, Target: "/x", Header: authz.Header{
 			{Name: "cookie", Value: "__Host-gh_" + c.provider + "=" + b.jar[sessionCookie]},
 		}}))(t)
+		before := w.store.loads.Load()
 		id, err := l.Authenticator(c.provider, false).Authenticate(t.Context(), r)
 		if (err == nil) != c.want {
 			t.Errorf("%s: identity %v, %v; want recognised %v", name, id, err, c.want)
+		}
+		if asked := w.store.loads.Load() != before; asked != c.want {
+			t.Errorf("%s: store asked %v, want %v: what is not ours causes no I/O", name, asked, c.want)
 		}
 	}
 }
