@@ -72,7 +72,7 @@ func (l *Login) answer(ctx context.Context, r *authz.Request, q query, in *arriv
 	}
 	if err := in.gate.provider.CheckIssuer(q["iss"], count); err != nil { // RFC 9207 section 2.4, for errors too
 		if errors.Is(err, oidc.ErrUnavailable) {
-			return l.refuse(r, "provider_unavailable", providerDownPage())
+			return l.refuse(r, "provider_unavailable", providerDownPage(in.gate, in.state.address))
 		}
 		return l.refuse(r, "wrong_issuer", l.drop(l.againPage("The sign-in was refused", "The answer comes from another sign-in service than the one you were sent to.", in.state.address), in.attempt))
 	}
@@ -135,7 +135,7 @@ func (l *Login) denied(r *authz.Request, in *arrival, code, description string) 
 	p := Page{Status: http.StatusForbidden, Title: "The sign-in service said no", Quote: strings.TrimSuffix(code+": "+description, ": ")}
 	switch code {
 	case "temporarily_unavailable", "server_error":
-		p = providerDownPage()
+		p = providerDownPage(in.gate, in.state.address)
 	case "access_denied":
 		p.Text = []string{"The sign-in was cancelled there, or your account may not use this application. It says:"}
 	default:
@@ -290,7 +290,7 @@ func (l *Login) landed(r *authz.Request, in *arrival, fl *flight) authz.Response
 		p := l.againPage("The sign-in was refused", "The answer of the sign-in service did not pass the checks, or was used before.", in.gate.start+escape(in.state.address))
 		return l.refuse(r, "rejected", l.drop(p, in.attempt), slog.String("error", err.Error()))
 	case errors.Is(err, oidc.ErrUnavailable):
-		return l.refuse(r, "provider_unavailable", providerDownPage(), slog.String("error", err.Error()))
+		return l.refuse(r, "provider_unavailable", providerDownPage(in.gate, in.state.address), slog.String("error", err.Error()))
 	case errors.Is(err, session.ErrFull):
 		return l.refuse(r, "store_full", busyPage())
 	default:

@@ -436,6 +436,9 @@ func TestProviderDownAtStart(t *testing.T) {
 	if d.Response.Status != 503 || len(b.jar) != 0 {
 		t.Errorf("start without a provider = %d, cookies %q", d.Response.Status, b.names(""))
 	}
+	if !strings.Contains(string(d.Response.Body), `href="/oauth2/start?rd=/x"`) {
+		t.Errorf("the page does not lead back to where the user wanted to go:\n%s", d.Response.Body)
+	}
 }
 
 func TestD8StoreDown(t *testing.T) {

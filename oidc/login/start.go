@@ -42,7 +42,7 @@ func (l *Login) start(ctx context.Context, r *authz.Request) authz.Response {
 		LoginAgain:  q["prompt"] == "login",
 	})
 	if err != nil {
-		return l.refuse(r, "provider_unavailable", providerDownPage(), slog.String("error", err.Error()))
+		return l.refuse(r, "provider_unavailable", providerDownPage(g, address), slog.String("error", err.Error()))
 	}
 	cookies := append(l.room(r, now), setCookie(a.cookie(), l.sealAttempt(r.Host, a), attemptLife))
 	return Redirect(http.StatusFound, target, cookies...)
@@ -61,11 +61,11 @@ func malformedPage() Page {
 	}}
 }
 
-func providerDownPage() Page {
+func providerDownPage(g *gate, address string) Page {
 	return Page{Status: http.StatusServiceUnavailable, Title: "Signing in is not possible just now", Text: []string{
 		"The sign-in service cannot be reached or did not answer as it should. Nothing is wrong with your account.",
 		"Try again in a moment.",
-	}, Header: []authz.Field{retryAfter(5 * time.Second)}}
+	}, Actions: []Action{{Label: "Try again", Address: g.start + escape(address)}}, Header: []authz.Field{retryAfter(5 * time.Second)}}
 }
 
 // againPage refuses a login and offers to begin another one.
