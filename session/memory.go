@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -16,7 +17,7 @@ const defaultMemory = 64 << 20
 // Rough cost of an entry beside its bytes: structs, map cell, place in the heap.
 const (
 	recordOverhead = 640
-	markOverhead   = 320
+	noteOverhead   = 320
 )
 
 // Memory is a Store in this process: for one replica, and for trying things out.
@@ -25,18 +26,21 @@ const (
 type Memory struct {
 	max int64
 
-	mu      sync.Mutex // guards what follows
-	records map[Handle]*entry
-	marks   map[string]*entry
-	byEnd   endings
-	used    int64
+	mu       sync.Mutex // guards what follows
+	records  map[Handle]*entry
+	notes    map[string]*entry
+	index    map[string]map[Handle]bool // of records; a set without any is not there
+	byEnd    byEnd
+	used     int64
+	watchers map[*Watcher]bool
 }
 
-// entry is a record or a mark. Its time has a monotonic reading, so setting the
+// entry is a record or a note. Its time has a monotonic reading, so setting the
 // system's clock neither ends nor revives anything.
 type entry struct {
-	record Record // of a record
-	mark   string // of a mark
+	record Record   // of a record
+	index  []string // of a record: the sets that list it
+	note   string   // name of a note
 	value  []byte
 	size   int64
 	until  time.Time // end unless touched
@@ -50,7 +54,10 @@ func NewMemory(maxBytes int64) *Memory {
 	if maxBytes == 0 {
 		maxBytes = defaultMemory
 	}
-	return &Memory{max: maxBytes, records: map[Handle]*entry{}, marks: map[string]*entry{}}
+	return &Memory{
+		max: maxBytes, records: map[Handle]*entry{}, notes: map[string]*entry{},
+		index: map[string]map[Handle]bool{}, watchers: map[*Watcher]bool{},
+	}
 }
 
 // Run drops what has ended, every second, until ctx ends; its result is nil.
@@ -70,32 +77,37 @@ func (m *Memory) Run(ctx context.Context) error {
 	}
 }
 
-// Create implements Store. All parts are kept or none.
+// Create implements Records. All parts are kept or none.
 func (m *Memory) Create(_ context.Context, r NewRecord) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
 	m.purge(now)
-	if taken, ok := m.marks[r.Mark]; ok {
+	if taken, ok := m.notes[r.Mark]; ok {
 		return taken.value, nil
 	}
 	if _, ok := m.records[r.Handle]; ok {
 		return nil, errors.New("session record exists")
 	}
-	record := &entry{record: r.clone(), until: now.Add(min(r.Idle, r.Absolute)), end: now.Add(r.Absolute)}
-	record.size = recordOverhead + int64(len(r.Version)+len(r.Identity)+len(r.Tokens)+len(r.Summary))
-	mark := &entry{mark: r.Mark, value: bytes.Clone(r.MarkValue), until: now.Add(r.MarkLife)}
-	mark.size = markOverhead + int64(len(r.Mark)+len(r.MarkValue))
+	record := &entry{record: r.clone(), index: slices.Clone(r.Index), until: now.Add(min(r.Idle, r.Absolute)), end: now.Add(r.Absolute)}
+	record.size = record.bytes()
+	mark := newNote(r.Mark, r.MarkValue, now.Add(r.MarkLife))
 	if m.used+record.size+mark.size > m.max {
 		return nil, ErrFull
 	}
-	m.records[r.Handle], m.marks[r.Mark] = record, mark
+	m.records[r.Handle], m.notes[r.Mark] = record, mark
+	for _, name := range r.Index {
+		if m.index[name] == nil {
+			m.index[name] = map[Handle]bool{}
+		}
+		m.index[name][r.Handle] = true
+	}
 	m.add(record)
 	m.add(mark)
 	return mark.value, nil
 }
 
-// Load implements Store.
+// Load implements Records.
 func (m *Memory) Load(_ context.Context, h Handle, f Fields) (Record, time.Duration, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -117,7 +129,7 @@ func (m *Memory) Load(_ context.Context, h Handle, f Fields) (Record, time.Durat
 	return r, e.until.Sub(now), nil
 }
 
-// Touch implements Store.
+// Touch implements Records.
 func (m *Memory) Touch(_ context.Context, h Handle, idle time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -126,33 +138,165 @@ func (m *Memory) Touch(_ context.Context, h Handle, idle time.Duration) error {
 	if !ok || !now.Before(e.until) {
 		return ErrNotFound
 	}
-	e.until = now.Add(idle)
-	if e.end.Before(e.until) {
-		e.until = e.end
+	until := now.Add(idle)
+	if e.end.Before(until) {
+		until = e.end
 	}
-	heap.Fix(&m.byEnd, e.at)
+	m.extend(e, until)
 	return nil
 }
 
-// End implements Store. There is no index to clean and nobody else to tell.
+// Replace implements Records.
+func (m *Memory) Replace(_ context.Context, r Record, have string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.records[r.Handle]
+	switch {
+	case !ok || !time.Now().Before(e.until):
+		return ErrNotFound
+	case e.record.Version == r.Version && bytes.Equal(e.record.Identity, r.Identity):
+		return nil
+	case e.record.Version != have:
+		return ErrConflict
+	}
+	r = r.clone()
+	r.Summary = e.record.Summary
+	m.used -= e.size
+	e.record = r
+	e.size = e.bytes() // it may pass the limit: a live session is not lost for that
+	m.used += e.size
+	return nil
+}
+
+// End implements Records.
 func (m *Memory) End(_ context.Context, h Handle, _ []string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if e, ok := m.records[h]; ok {
 		m.remove(e)
 	}
+	for w := range m.watchers {
+		w.Ended(h)
+	}
 	return nil
 }
 
-// Marked implements Store.
-func (m *Memory) Marked(_ context.Context, name string) ([]byte, error) {
+// List implements Records.
+func (m *Memory) List(_ context.Context, index []string) ([]Handle, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	e, ok := m.marks[name]
+	found := map[Handle]bool{}
+	for _, name := range index {
+		maps.Copy(found, m.index[name])
+	}
+	return slices.Collect(maps.Keys(found)), nil
+}
+
+// Put implements Notes.
+func (m *Memory) Put(_ context.Context, name string, value []byte, life time.Duration) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	m.purge(now)
+	if e, ok := m.notes[name]; ok {
+		if bytes.Equal(e.value, value) {
+			m.extend(e, now.Add(life))
+		}
+		return e.value, nil
+	}
+	return m.keep(newNote(name, value, now.Add(life)))
+}
+
+// Raise implements Notes.
+func (m *Memory) Raise(_ context.Context, name string, value []byte, life time.Duration) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	m.purge(now)
+	if e, ok := m.notes[name]; ok {
+		if bytes.Compare(e.value, value) < 0 {
+			e.value = bytes.Clone(value)
+		}
+		m.extend(e, now.Add(life))
+		return nil
+	}
+	_, err := m.keep(newNote(name, value, now.Add(life)))
+	return err
+}
+
+// Get implements Notes.
+func (m *Memory) Get(_ context.Context, name string) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.notes[name]
 	if !ok || !time.Now().Before(e.until) {
 		return nil, ErrNotFound
 	}
 	return e.value, nil
+}
+
+// Take implements Notes.
+func (m *Memory) Take(_ context.Context, name string) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.notes[name]
+	if !ok || !time.Now().Before(e.until) {
+		return nil, ErrNotFound
+	}
+	m.remove(e)
+	return e.value, nil
+}
+
+// Drop implements Notes.
+func (m *Memory) Drop(_ context.Context, name string, value []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e, ok := m.notes[name]; ok && bytes.Equal(e.value, value) {
+		m.remove(e)
+	}
+	return nil
+}
+
+// Watch implements Store. Nothing is ever lost on the way.
+func (m *Memory) Watch(ctx context.Context, w Watcher) error {
+	m.mu.Lock()
+	m.watchers[&w] = true
+	m.mu.Unlock()
+	w.Alive(true)
+	<-ctx.Done()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.watchers, &w)
+	return nil
+}
+
+func newNote(name string, value []byte, until time.Time) *entry {
+	return &entry{note: name, value: bytes.Clone(value), until: until, size: noteOverhead + int64(len(name)+len(value))}
+}
+
+// keep adds a note. Beyond the limit there is some room for notes alone: sessions that
+// are there need them to be renewed. m.mu is held.
+func (m *Memory) keep(e *entry) ([]byte, error) {
+	if m.used+e.size > m.max+m.max/16 {
+		return nil, ErrFull
+	}
+	m.notes[e.note] = e
+	m.add(e)
+	return e.value, nil
+}
+
+// extend moves the end of an entry. m.mu is held.
+func (m *Memory) extend(e *entry, until time.Time) {
+	e.until = until
+	heap.Fix(&m.byEnd, e.at)
+}
+
+func (e *entry) bytes() int64 {
+	n := recordOverhead + len(e.record.Version) + len(e.record.Identity) + len(e.record.Tokens) + len(e.record.Summary)
+	for _, name := range e.index {
+		n += len(name) + 64
+	}
+	return int64(n)
 }
 
 func (m *Memory) add(e *entry) {
@@ -163,10 +307,15 @@ func (m *Memory) add(e *entry) {
 func (m *Memory) remove(e *entry) {
 	heap.Remove(&m.byEnd, e.at)
 	m.used -= e.size
-	if e.mark != "" {
-		delete(m.marks, e.mark)
-	} else {
-		delete(m.records, e.record.Handle)
+	if e.note != "" {
+		delete(m.notes, e.note)
+		return
+	}
+	delete(m.records, e.record.Handle)
+	for _, name := range e.index {
+		if delete(m.index[name], e.record.Handle); len(m.index[name]) == 0 {
+			delete(m.index, name)
+		}
 	}
 }
 
@@ -182,23 +331,23 @@ func (r Record) clone() Record {
 	return r
 }
 
-// endings is a heap of entries by their end (container/heap).
-type endings []*entry
+// byEnd is a heap of entries by their end (container/heap).
+type byEnd []*entry
 
-func (h endings) Len() int           { return len(h) }
-func (h endings) Less(i, j int) bool { return h[i].until.Before(h[j].until) }
-func (h endings) Swap(i, j int) {
+func (h byEnd) Len() int           { return len(h) }
+func (h byEnd) Less(i, j int) bool { return h[i].until.Before(h[j].until) }
+func (h byEnd) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].at, h[j].at = i, j
 }
 
-func (h *endings) Push(x any) {
+func (h *byEnd) Push(x any) {
 	e := x.(*entry)
 	e.at = len(*h)
 	*h = append(*h, e)
 }
 
-func (h *endings) Pop() any {
+func (h *byEnd) Pop() any {
 	old := *h
 	e := old[len(old)-1]
 	old[len(old)-1] = nil

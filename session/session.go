@@ -31,6 +31,10 @@ var (
 	// ErrDamaged means that a record is there, but was altered, cut or swapped. It
 	// will never load; a new login replaces it.
 	ErrDamaged = errors.New("session record is damaged")
+	// ErrConflict means that a record was replaced by somebody else meanwhile.
+	ErrConflict = errors.New("session record was replaced meanwhile")
+	// ErrRevoked is what Config.Renew says when the provider has ended the session.
+	ErrRevoked = errors.New("session was ended by the provider")
 )
 
 // ID is the secret that a cookie carries: 32 random bytes. It prints as nothing useful.
@@ -56,6 +60,15 @@ type Handle [sha256.Size]byte
 // String returns the handle as 43 characters of base64url.
 func (h Handle) String() string { return base64.RawURLEncoding.EncodeToString(h[:]) }
 
+// ParseHandle undoes String.
+func ParseHandle(s string) (Handle, error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || len(b) != len(Handle{}) || base64.RawURLEncoding.EncodeToString(b) != s {
+		return Handle{}, errors.New("not the handle of a session")
+	}
+	return Handle(b), nil
+}
+
 // Name returns what logs and people call the session: the first 16 characters of
 // String (96 bits).
 func (h Handle) Name() string { return base64.RawURLEncoding.EncodeToString(h[:12]) }
@@ -66,8 +79,15 @@ type Session struct {
 	Identity *authz.Identity // Tokens is nil; Session is Handle.Name()
 	Created  time.Time
 	Expires  time.Time // absolute end; nothing moves it
+	Asked    time.Time // for Create: when the provider was asked who it is; zero: now
+	Until    time.Time // for Create: an earlier absolute end than the configured one; zero: none
 	Tokens   *Tokens   // nil unless asked for
 	Summary  Summary   // empty from Load: a decision does not need it
+
+	renewed time.Time // when the provider last said who it is
+	renewBy time.Time // when the access token ends; zero: the provider can not be asked again
+	version string    // of the record that it was loaded from
+	size    int       // of its identity in that record
 }
 
 // Tokens are the provider's answers.

@@ -126,9 +126,51 @@ func (s timedStore) End(ctx context.Context, h session.Handle, index []string) e
 	return err
 }
 
-func (s timedStore) Marked(ctx context.Context, name string) ([]byte, error) {
+func (s timedStore) Replace(ctx context.Context, r session.Record, have string) error {
 	start := time.Now()
-	value, err := s.Store.Marked(ctx, name)
-	s.since("marked", start, err)
+	err := s.Store.Replace(ctx, r, have)
+	s.since("replace", start, err)
+	return err
+}
+
+func (s timedStore) List(ctx context.Context, index []string) ([]session.Handle, error) {
+	start := time.Now()
+	handles, err := s.Store.List(ctx, index)
+	s.since("list", start, err)
+	return handles, err
+}
+
+func (s timedStore) Put(ctx context.Context, name string, value []byte, life time.Duration) ([]byte, error) {
+	start := time.Now()
+	held, err := s.Store.Put(ctx, name, value, life)
+	s.since("put", start, err)
+	return held, err
+}
+
+func (s timedStore) Raise(ctx context.Context, name string, value []byte, life time.Duration) error {
+	start := time.Now()
+	err := s.Store.Raise(ctx, name, value, life)
+	s.since("raise", start, err)
+	return err
+}
+
+func (s timedStore) Get(ctx context.Context, name string) ([]byte, error) {
+	start := time.Now()
+	value, err := s.Store.Get(ctx, name)
+	s.since("get", start, err)
 	return value, err
+}
+
+func (s timedStore) Take(ctx context.Context, name string) ([]byte, error) {
+	start := time.Now()
+	value, err := s.Store.Take(ctx, name)
+	s.since("take", start, err)
+	return value, err
+}
+
+func (s timedStore) Drop(ctx context.Context, name string, value []byte) error {
+	start := time.Now()
+	err := s.Store.Drop(ctx, name, value)
+	s.since("drop", start, err)
+	return err
 }

@@ -135,11 +135,11 @@ func (s *faultyStore) End(ctx context.Context, h session.Handle, index []string)
 	return s.Store.End(ctx, h, index)
 }
 
-func (s *faultyStore) Marked(ctx context.Context, name string) ([]byte, error) {
+func (s *faultyStore) Get(ctx context.Context, name string) ([]byte, error) {
 	if s.down.Load() {
 		return nil, errStoreDown
 	}
-	return s.Store.Marked(ctx, name)
+	return s.Store.Get(ctx, name)
 }
 
 // browser keeps cookies as a browser does and checks those it is given (C3).

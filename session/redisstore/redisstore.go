@@ -4,7 +4,7 @@
 //
 //	s:{HANDLE}  hash: v, i, t, m as in session.Record, e the absolute end in Redis's time
 //	u:… p:…     sorted set: handle → absolute end, named by session.Manager
-//	a:NAME      mark of a login attempt
+//	a:… c:… j:… l:… n:…  notes, named by session.Manager
 //	ended       channel: the handle of each session that was ended
 //
 // An ACL user needs ~PREFIX* &PREFIX* and +hset +hget +hmget +exists +pexpire +pttl
@@ -17,6 +17,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -134,7 +135,7 @@ func infoField(info, name string) string {
 	return ""
 }
 
-// Create implements session.Store.
+// Create implements session.Records.
 func (s *Store) Create(ctx context.Context, r session.NewRecord) ([]byte, error) {
 	idle, absolute, handle := millis(r.Idle), millis(r.Absolute), r.Handle.String()
 	for _, name := range r.Index {
@@ -146,7 +147,7 @@ func (s *Store) Create(ctx context.Context, r session.NewRecord) ([]byte, error)
 	if err != nil {
 		return nil, classify(err)
 	}
-	mark, err := setMark.Run(ctx, s.client, []string{s.mark(r.Mark)}, r.MarkValue, millis(r.MarkLife)).Text()
+	mark, err := put.Run(ctx, s.client, []string{s.prefix + r.Mark}, r.MarkValue, millis(r.MarkLife)).Text()
 	if err != nil {
 		return nil, classify(err)
 	}
@@ -234,15 +235,79 @@ func (s *Store) unlist(ctx context.Context, handle string, index []string) {
 	_, _ = pipe.Exec(ctx)
 }
 
-// Marked implements session.Store.
-func (s *Store) Marked(ctx context.Context, name string) ([]byte, error) {
-	value, err := s.client.Get(ctx, s.mark(name)).Bytes()
+// List implements session.Records.
+func (s *Store) List(ctx context.Context, index []string) ([]session.Handle, error) {
+	if len(index) == 0 {
+		return nil, nil
+	}
+	pipe := s.client.Pipeline()
+	sets := make([]*redis.StringSliceCmd, len(index))
+	for i, name := range index {
+		sets[i] = pipe.ZRange(ctx, s.prefix+name, 0, -1)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, classify(err)
+	}
+	var found []session.Handle
+	for _, set := range sets {
+		for _, text := range set.Val() {
+			if h, err := session.ParseHandle(text); err == nil && !slices.Contains(found, h) {
+				found = append(found, h)
+			}
+		}
+	}
+	return found, nil
+}
+
+// Replace implements session.Records.
+func (s *Store) Replace(ctx context.Context, r session.Record, have string) error {
+	n, err := replace.Run(ctx, s.client, []string{s.record(r.Handle)}, have, r.Version, r.Identity, r.Tokens).Int()
+	switch {
+	case err != nil:
+		return classify(err)
+	case n == 0:
+		return session.ErrNotFound
+	case n < 0:
+		return session.ErrConflict
+	}
+	return nil
+}
+
+// Put implements session.Notes.
+func (s *Store) Put(ctx context.Context, name string, value []byte, life time.Duration) ([]byte, error) {
+	held, err := put.Run(ctx, s.client, []string{s.prefix + name}, value, millis(life)).Text()
+	return []byte(held), classify(err)
+}
+
+// Raise implements session.Notes.
+func (s *Store) Raise(ctx context.Context, name string, value []byte, life time.Duration) error {
+	return classify(raise.Run(ctx, s.client, []string{s.prefix + name}, value, millis(life)).Err())
+}
+
+// Get implements session.Notes.
+func (s *Store) Get(ctx context.Context, name string) ([]byte, error) {
+	value, err := s.client.Get(ctx, s.prefix+name).Bytes()
 	return value, classify(err)
 }
 
-func (s *Store) record(h session.Handle) string { return s.prefix + "s:{" + h.String() + "}" }
+// Take implements session.Notes.
+func (s *Store) Take(ctx context.Context, name string) ([]byte, error) {
+	value, err := take.Run(ctx, s.client, []string{s.prefix + name}).Text()
+	return []byte(value), classify(err)
+}
 
-func (s *Store) mark(name string) string { return s.prefix + "a:" + name }
+// Drop implements session.Notes.
+func (s *Store) Drop(ctx context.Context, name string, value []byte) error {
+	return classify(drop.Run(ctx, s.client, []string{s.prefix + name}, value).Err())
+}
+
+// Watch implements session.Store. It tells nothing yet, so that nothing is cached.
+func (s *Store) Watch(ctx context.Context, _ session.Watcher) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (s *Store) record(h session.Handle) string { return s.prefix + "s:{" + h.String() + "}" }
 
 // millis rounds down, but never to zero, which would not be a life.
 func millis(d time.Duration) int64 { return max(1, d.Milliseconds()) }

@@ -29,13 +29,54 @@ end
 return 1
 `)
 
-// setMark sets a mark unless it is taken, and returns what it holds then.
-// KEYS mark; ARGV value, life.
-var setMark = redis.NewScript(`
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
-  return ARGV[1]
+// put writes a note unless its name is taken, and returns what it holds then. Its own
+// value is written again, with a new life.
+// KEYS note; ARGV value, life.
+var put = redis.NewScript(`
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[1] then return held end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return ARGV[1]
+`)
+
+// raise keeps the greater value.
+// KEYS note; ARGV value, life.
+var raise = redis.NewScript(`
+local held = redis.call('GET', KEYS[1])
+if held and held > ARGV[1] then
+  return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
-return redis.call('GET', KEYS[1])
+return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+`)
+
+// take returns a note and removes it. (GETDEL would need one more right, and is not in
+// every Valkey and Redis that is in use.)
+// KEYS note.
+var take = redis.NewScript(`
+local held = redis.call('GET', KEYS[1])
+if held then redis.call('DEL', KEYS[1]) end
+return held
+`)
+
+// drop removes a note that holds a value.
+// KEYS note; ARGV value.
+var drop = redis.NewScript(`
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  return redis.call('DEL', KEYS[1])
+end
+return 0
+`)
+
+// replace returns 1, 0 when there is no record (and makes none), or -1 when it is of
+// another version. A repeat after a lost answer finds its own values.
+// KEYS record; ARGV have, v, i, t.
+var replace = redis.NewScript(`
+local v = redis.call('HGET', KEYS[1], 'v')
+if not v then return 0 end
+if v == ARGV[2] and redis.call('HGET', KEYS[1], 'i') == ARGV[3] then return 1 end
+if v ~= ARGV[1] then return -1 end
+redis.call('HSET', KEYS[1], 'v', ARGV[2], 'i', ARGV[3], 't', ARGV[4])
+return 1
 `)
 
 // touch returns 1, 0 when there is no record (and makes none), or -1 when its

@@ -67,7 +67,7 @@ func record(idle, absolute time.Duration) session.NewRecord {
 		// Every byte value must survive.
 		Record: session.Record{Handle: h, Version: "1.0", Identity: []byte("identity\x00\r\n\xff" + h.String()), Tokens: []byte("tokens\x00\xfe"), Summary: []byte("summary")},
 		Idle:   idle, Absolute: absolute, Index: []string{"u:" + h.String(), "p:" + h.String()},
-		Mark: "mark" + h.String(), MarkValue: []byte("value\x00\xff" + h.String()), MarkLife: time.Minute,
+		Mark: "a:" + h.String(), MarkValue: []byte("value\x00\xff" + h.String()), MarkLife: time.Minute,
 	}
 }
 
@@ -119,8 +119,8 @@ func checkMiss(t *testing.T, s session.Store) {
 	if err := s.End(t.Context(), h, []string{"u:x"}); err != nil {
 		t.Errorf("End of nothing: %v", err)
 	}
-	if v, err := s.Marked(t.Context(), "no such mark"); !errors.Is(err, session.ErrNotFound) {
-		t.Errorf("Marked of nothing = %q, %v", v, err)
+	if v, err := s.Get(t.Context(), "a:no such mark"); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("Get of nothing = %q, %v", v, err)
 	}
 }
 
@@ -152,8 +152,8 @@ func checkCanceled(t *testing.T, s session.Store) {
 	if err := s.Touch(ctx, r.Handle, time.Minute); errors.Is(err, session.ErrNotFound) {
 		t.Errorf("Touch: %v", err)
 	}
-	if _, err := s.Marked(ctx, r.Mark); errors.Is(err, session.ErrNotFound) {
-		t.Errorf("Marked: %v", err)
+	if _, err := s.Get(ctx, r.Mark); errors.Is(err, session.ErrNotFound) {
+		t.Errorf("Get: %v", err)
 	}
 	wantAlive(t, s, r.Handle)
 }
@@ -219,8 +219,8 @@ func checkMark(t *testing.T, s session.Store) {
 	}
 	wantOver(t, s, second.Handle)
 	wantAlive(t, s, first.Handle)
-	if v, err := s.Marked(t.Context(), first.Mark); err != nil || !bytes.Equal(v, first.MarkValue) {
-		t.Errorf("Marked = %q, %v", v, err)
+	if v, err := s.Get(t.Context(), first.Mark); err != nil || !bytes.Equal(v, first.MarkValue) {
+		t.Errorf("Get = %q, %v", v, err)
 	}
 }
 
@@ -229,8 +229,8 @@ func checkMarkEnds(t *testing.T, s session.Store) {
 	r.MarkLife = unit
 	create(t, s, r)
 	time.Sleep(unit + unit/4)
-	if v, err := s.Marked(t.Context(), r.Mark); !errors.Is(err, session.ErrNotFound) {
-		t.Errorf("Marked = %q, %v", v, err)
+	if v, err := s.Get(t.Context(), r.Mark); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("Get = %q, %v", v, err)
 	}
 	wantAlive(t, s, r.Handle)
 	again := record(time.Minute, time.Hour)
@@ -253,7 +253,7 @@ func checkAtomic(t *testing.T, s session.Store) {
 	var writers, reader sync.WaitGroup
 	reader.Go(func() {
 		for !done.Load() {
-			if v, err := s.Marked(t.Context(), mark); err == nil {
+			if v, err := s.Get(t.Context(), mark); err == nil {
 				if _, _, err := s.Load(t.Context(), byValue[string(v)], all); err != nil {
 					t.Errorf("marked, but its record is not there: %v", err)
 				}
