@@ -34,23 +34,32 @@ func newCodec(ring *seal.Ring) codec {
 
 // encode returns the record of a new session. It refuses what would not load again.
 func (c *codec) encode(id ID, s *Session) (Record, error) {
-	r := Record{Handle: s.Handle, Version: strconv.Itoa(format) + ".0"}
-	login, err := encodeLogin(s)
+	r, err := c.reseal(id, s, 0)
 	if err != nil {
 		return Record{}, err
 	}
-	r.Identity = c.identity.SealUnder(id[:], login, r.aad("i"))
-	tokens, err := encodeTokens(s.Tokens)
-	if err != nil {
-		return Record{}, err
-	}
-	r.Tokens = c.tokens.SealUnder(id[:], tokens, r.aad("t"))
 	summary, err := proto.Marshal(&sessionv1.Summary{Device: s.Summary.Device, Address: s.Summary.Address, Created: timestamppb.New(s.Created)})
 	if err != nil {
 		return Record{}, fmt.Errorf("encode summary: %w", err)
 	}
-	r.Summary = []byte(c.summary.Seal(summary, r.aad("m")))
-	if size := len(r.Identity) + len(r.Tokens) + len(r.Summary); size > maxRecord {
+	r.Summary = []byte(c.summary.Seal(summary, r.summaryAAD()))
+	return r, nil
+}
+
+// reseal returns a record of the given revision with everything but the summary.
+func (c *codec) reseal(id ID, s *Session, revision uint64) (Record, error) {
+	r := Record{Handle: s.Handle, Version: fmt.Sprintf("%d.%d", format, revision)}
+	login, err := encodeLogin(s)
+	if err != nil {
+		return Record{}, err
+	}
+	tokens, err := encodeTokens(s.Tokens)
+	if err != nil {
+		return Record{}, err
+	}
+	r.Identity = c.identity.SealUnder(id[:], login, r.aad("i"))
+	r.Tokens = c.tokens.SealUnder(id[:], tokens, r.aad("t"))
+	if size := len(r.Identity) + len(r.Tokens); size > maxRecord {
 		return Record{}, fmt.Errorf("identity and tokens need %d bytes, at most %d are kept", size, maxRecord)
 	}
 	if _, err := c.decode(id, r, FieldIdentity|FieldTokens); err != nil {
@@ -62,14 +71,14 @@ func (c *codec) encode(id ID, s *Session) (Record, error) {
 // decode opens the fields that were loaded. Errors wrap ErrNewer or ErrDamaged, or
 // mean that the ring lacks a key: cannot tell.
 func (c *codec) decode(id ID, r Record, f Fields) (*Session, error) {
-	if err := checkVersion(r.Version); err != nil {
+	if _, err := revision(r.Version); err != nil {
 		return nil, err
 	}
 	login, err := open(c.identity, id, r.Identity, r.aad("i"))
 	if err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
 	}
-	s := &Session{Handle: r.Handle}
+	s := &Session{Handle: r.Handle, version: r.Version, size: len(r.Identity)}
 	if err := decodeLogin(login, s); err != nil {
 		return nil, fmt.Errorf("identity: %w: %w", ErrDamaged, err)
 	}
@@ -94,23 +103,39 @@ func open(b *seal.Box, id ID, sealed []byte, aad string) ([]byte, error) {
 	return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 }
 
+// decodeSummary opens what a list of sessions shows.
+func (c *codec) decodeSummary(r Record) (Summary, time.Time, error) {
+	plain, err := c.summary.Open(string(r.Summary), r.summaryAAD())
+	if err != nil {
+		return Summary{}, time.Time{}, fmt.Errorf("summary: %w", err)
+	}
+	var m sessionv1.Summary
+	if err := proto.Unmarshal(plain, &m); err != nil {
+		return Summary{}, time.Time{}, fmt.Errorf("summary: %w: %w", ErrDamaged, err)
+	}
+	return Summary{Device: m.Device, Address: m.Address}, fromTimestamp(m.Created), nil
+}
+
 // aad binds a field to its place.
 func (r *Record) aad(field string) string {
 	return r.Handle.String() + "/" + field + "/" + r.Version
 }
 
-// checkVersion accepts "FORMAT.REVISION" of formats that this version reads.
-func checkVersion(version string) error {
-	f, revision, ok := strings.Cut(version, ".")
+// summaryAAD leaves the revision out: the summary is written once.
+func (r *Record) summaryAAD() string { return r.Handle.String() + "/m" }
+
+// revision accepts "FORMAT.REVISION" of formats that this version reads.
+func revision(version string) (uint64, error) {
+	f, text, ok := strings.Cut(version, ".")
 	n, err := strconv.ParseUint(f, 10, 16)
-	_, err2 := strconv.ParseUint(revision, 10, 64)
+	rev, err2 := strconv.ParseUint(text, 10, 64)
 	switch {
 	case !ok || err != nil || err2 != nil || n == 0:
-		return fmt.Errorf("%w: version is not FORMAT.REVISION", ErrDamaged)
+		return 0, fmt.Errorf("%w: version is not FORMAT.REVISION", ErrDamaged)
 	case n > format:
-		return fmt.Errorf("%w: %d, this version reads up to %d", ErrNewer, n, format)
+		return 0, fmt.Errorf("%w: %d, this version reads up to %d", ErrNewer, n, format)
 	}
-	return nil
+	return rev, nil
 }
 
 func encodeLogin(s *Session) ([]byte, error) {
@@ -124,7 +149,7 @@ func encodeLogin(s *Session) ([]byte, error) {
 			Provider: i.Provider, Issuer: i.Issuer, Subject: i.Subject, User: i.User, Email: i.Email, EmailVerified: i.EmailVerified,
 			PreferredUsername: i.PreferredUsername, Groups: i.Groups, Audience: i.Audience, Claims: claims, Expires: timestamp(i.Expires),
 		},
-		Created: timestamp(s.Created), Expires: timestamp(s.Expires),
+		Created: timestamp(s.Created), Expires: timestamp(s.Expires), Renewed: timestamp(s.renewed), RenewBy: timestamp(s.renewBy),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode identity: %w", err)
@@ -147,6 +172,7 @@ func decodeLogin(data []byte, s *Session) error {
 	}
 	i := l.Identity
 	s.Created, s.Expires = l.Created.AsTime(), l.Expires.AsTime()
+	s.renewed, s.renewBy = fromTimestamp(l.Renewed), fromTimestamp(l.RenewBy)
 	s.Identity = &authz.Identity{
 		Provider: i.Provider, Issuer: i.Issuer, Subject: i.Subject, User: i.User, Email: i.Email, EmailVerified: i.EmailVerified,
 		PreferredUsername: i.PreferredUsername, Groups: i.Groups, Audience: i.Audience, Claims: claims, Expires: fromTimestamp(i.Expires),

@@ -3,8 +3,6 @@ package session
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"time"
@@ -15,26 +13,60 @@ import (
 // markLife is how long a repeated callback gets the session that the first one made.
 const markLife = time.Minute
 
-// minAttempt is the least length of an attempt in bytes; it is a secret.
-const minAttempt = 16
-
 // Config is what a Manager works with.
 type Config struct {
 	Store           Store
 	Ring            *seal.Ring
-	IdleTimeout     time.Duration    // a session ends after this long without a request (see Load for the grain)
-	AbsoluteTimeout time.Duration    // and this long after the login in any case; at least IdleTimeout
-	Now             func() time.Time // nil: time.Now
+	IdleTimeout     time.Duration // a session ends after this long without a request (see Load for the grain)
+	AbsoluteTimeout time.Duration // and this long after the login in any case; at least IdleTimeout
+	NotBefore       time.Time     // sessions created before are over; zero: none
+	StoreGrace      time.Duration // how long what was proven last is served while the store cannot be asked; zero: not at all
+	ProviderGrace   time.Duration // how long a session outlives its access token while the provider cannot be asked
+	CacheBytes      int64         // bound of the local cache; zero: 64 MiB, negative: no cache
+
+	// Renew asks the provider anew about s, which has its Tokens. Of the result
+	// Identity and Tokens count. An error wrapping ErrRevoked ends the session, every
+	// other one leaves it as it is. It bounds its time itself, and is called by one
+	// replica at a time for each session. nil: sessions keep the claims of their login.
+	Renew func(ctx context.Context, s *Session) (*Session, error)
+
+	Event func(Event)      // told of what happens to sessions; must not block; nil: not told
+	Now   func() time.Time // nil: time.Now
 }
 
-// Manager makes, finds and ends sessions. It is safe for concurrent use.
+// Event is something that happened to sessions, for metrics and the log.
+type Event struct {
+	Kind    string // one of the Event constants
+	Session string // Handle.Name; empty where it is about none
+	Err     error  // why; nil where there is nothing to say
+}
+
+// Kinds of Event. The list is fixed, so that it can label a metric.
+const (
+	EventRenewed     = "renewed"      // the provider confirmed the session
+	EventRenewFailed = "renew_failed" // it could not be asked, or did not answer as it should
+	EventRevoked     = "revoked"      // it ended the session
+	EventStale       = "served_stale" // the store could not be asked: served from the cache, within StoreGrace
+	EventReturned    = "returned"     // a session that had ended was in the store again, and was ended once more
+	EventAlive       = "feed_alive"   // endings are told promptly
+	EventLost        = "feed_lost"    // endings may be lost: every session is proven at the store
+)
+
+// Manager makes, finds, renews and ends sessions. It is safe for concurrent use.
+// Without Run it works, but proves every session at the store for every request.
 type Manager struct {
-	cfg   Config
-	grain time.Duration // a session is touched when this much of its idle time is used up
-	codec codec
-	marks *seal.Box
-	user  *seal.Box // names of index sets, by issuer and subject
-	sid   *seal.Box // names of index sets, by issuer and sid
+	cfg      Config
+	grain    time.Duration // a session is touched when this much of its idle time is used up
+	codec    codec
+	marks    *seal.Box
+	offers   *seal.Box
+	once     *seal.Box
+	user     *seal.Box // names of index sets, by issuer and subject
+	sid      *seal.Box // names of index sets, by issuer and sid
+	cache    *cache
+	proofs   proofs
+	renewals renewals
+	endings  endings
 }
 
 // New checks cfg. It does no I/O.
@@ -50,13 +82,20 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Event == nil {
+		cfg.Event = func(Event) {}
+	}
 	return &Manager{
-		cfg:   cfg,
-		grain: min(cfg.IdleTimeout/10, time.Minute),
-		codec: newCodec(cfg.Ring),
-		marks: cfg.Ring.Box("session mark"),
-		user:  cfg.Ring.Box("session index by user"),
-		sid:   cfg.Ring.Box("session index by provider session"),
+		cfg:      cfg,
+		grain:    min(cfg.IdleTimeout/10, time.Minute),
+		codec:    newCodec(cfg.Ring),
+		marks:    cfg.Ring.Box("session mark"),
+		offers:   cfg.Ring.Box("session offer"),
+		once:     cfg.Ring.Box("session once"),
+		user:     cfg.Ring.Box("session index by user"),
+		sid:      cfg.Ring.Box("session index by provider session"),
+		cache:    newCache(cfg.CacheBytes),
+		renewals: renewals{running: map[Handle]*renewal{}, failed: map[Handle]setback{}},
 	}, nil
 }
 
@@ -66,10 +105,12 @@ func New(cfg Config) (*Manager, error) {
 // session within the last 60 s, that one is returned, without tokens, and nothing is
 // kept of s; when that session has ended since, ErrNotFound. ErrFull when the store
 // has no room. After any other error the login may be repeated with the same attempt:
-// there is never a second session.
+// there is never a second session. When the user, or the session at the provider that
+// this one came from, was signed out since s.Asked, nothing stays and ErrNotFound is
+// returned.
 func (m *Manager) Create(ctx context.Context, attempt string, s Session) (ID, *Session, error) {
-	if len(attempt) < minAttempt {
-		return ID{}, nil, fmt.Errorf("login attempt has %d bytes, at least %d are needed", len(attempt), minAttempt)
+	if len(attempt) < minSecret {
+		return ID{}, nil, fmt.Errorf("login attempt has %d bytes, at least %d are needed", len(attempt), minSecret)
 	}
 	if id, err := m.marked(ctx, attempt); err == nil {
 		return m.made(ctx, id)
@@ -81,14 +122,14 @@ func (m *Manager) Create(ctx context.Context, attempt string, s Session) (ID, *S
 	if err != nil {
 		return ID{}, nil, err
 	}
-	r.Mark, r.MarkLife = markName(attempt), markLife
+	r.Mark, r.MarkLife = secretName("a:", attempt), markLife
 	r.MarkValue = m.marks.SealUnder([]byte(attempt), id[:], r.Mark)
 	mark, err := m.cfg.Store.Create(ctx, r)
 	if err != nil {
 		return ID{}, nil, fmt.Errorf("create session: %w", err)
 	}
 	if bytes.Equal(mark, r.MarkValue) {
-		return id, made, nil
+		return m.unlessEnded(ctx, id, made, s.Asked)
 	}
 	if id, err = m.openMark(attempt, mark); err != nil { // somebody was faster
 		return ID{}, nil, err
@@ -103,6 +144,10 @@ func (m *Manager) record(id ID, s Session) (NewRecord, *Session, error) {
 	}
 	now := m.cfg.Now().Round(0) // without the monotonic clock, as Load will read it
 	s.Handle, s.Created, s.Expires = id.Handle(), now, now.Add(m.cfg.AbsoluteTimeout)
+	if !s.Until.IsZero() && s.Until.Before(s.Expires) {
+		s.Expires = s.Until.Round(0)
+	}
+	s.plan(now)
 	s.Summary = s.Summary.cut()
 	identity := *s.Identity
 	identity.Session, identity.Tokens = s.Handle.Name(), nil
@@ -112,8 +157,8 @@ func (m *Manager) record(id ID, s Session) (NewRecord, *Session, error) {
 		return NewRecord{}, nil, fmt.Errorf("create session: %w", err)
 	}
 	return NewRecord{
-		Record: r, Idle: m.cfg.IdleTimeout, Absolute: m.cfg.AbsoluteTimeout,
-		Index: m.index(&s, func(b *seal.Box, text string) [][]byte { return [][]byte{b.MAC(text)} }),
+		Record: r, Idle: m.cfg.IdleTimeout, Absolute: max(s.Expires.Sub(now), time.Millisecond),
+		Index: m.index(&s, firstName),
 	}, &s, nil
 }
 
@@ -136,7 +181,7 @@ func (m *Manager) made(ctx context.Context, id ID) (ID, *Session, error) {
 }
 
 func (m *Manager) marked(ctx context.Context, attempt string) (ID, error) {
-	value, err := m.cfg.Store.Marked(ctx, markName(attempt))
+	value, err := m.cfg.Store.Get(ctx, secretName("a:", attempt))
 	if err != nil {
 		return ID{}, fmt.Errorf("find session of login attempt: %w", err)
 	}
@@ -144,7 +189,7 @@ func (m *Manager) marked(ctx context.Context, attempt string) (ID, error) {
 }
 
 func (m *Manager) openMark(attempt string, value []byte) (ID, error) {
-	b, err := m.marks.OpenUnder([]byte(attempt), value, markName(attempt))
+	b, err := m.marks.OpenUnder([]byte(attempt), value, secretName("a:", attempt))
 	if errors.Is(err, seal.ErrUnknownKey) { // cannot tell: another replica has the key
 		return ID{}, fmt.Errorf("mark of login attempt: %w", err)
 	}
@@ -152,88 +197,6 @@ func (m *Manager) openMark(attempt string, value []byte) (ID, error) {
 		return ID{}, fmt.Errorf("mark of login attempt: %w", ErrDamaged)
 	}
 	return ID(b), nil
-}
-
-// markName needs no key: nobody can guess the attempt.
-func markName(attempt string) string {
-	sum := sha256.Sum256([]byte("gatehouse/v1/attempt/" + attempt))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
-
-// Load returns a live session, with Tokens only when asked, in one round trip.
-//
-// A request extends the idle time, but is written down only when a tenth of it, or a
-// minute, has passed since the last time: idle sessions end up to that much early,
-// never late. That costs a second round trip now and then.
-func (m *Manager) Load(ctx context.Context, id ID, tokens bool) (*Session, error) {
-	fields := FieldIdentity
-	if tokens {
-		fields |= FieldTokens
-	}
-	h := id.Handle()
-	r, left, err := m.cfg.Store.Load(ctx, h, fields)
-	if err != nil {
-		return nil, fmt.Errorf("load session: %w", err)
-	}
-	s, err := m.codec.decode(id, r, fields)
-	if err != nil {
-		return nil, fmt.Errorf("load session %s: %w", h.Name(), err)
-	}
-	remaining := s.Expires.Sub(m.cfg.Now())
-	if remaining <= 0 {
-		// It is over even if our clock should be set back: remove it. When that
-		// fails, its time in the store is about to run out too.
-		_ = m.cfg.Store.End(ctx, h, nil)
-		return nil, fmt.Errorf("load session: %w", ErrNotFound)
-	}
-	if idle := min(m.cfg.IdleTimeout, remaining); idle-left >= m.grain {
-		// Only a certain end counts here. The session was just proven alive, and
-		// the next request tries again.
-		if err := m.cfg.Store.Touch(ctx, h, idle); errors.Is(err, ErrNotFound) {
-			return nil, fmt.Errorf("load session: %w", err)
-		}
-	}
-	return s, nil
-}
-
-// End ends a session on every replica. Ending what is not there is nil; after an
-// error it may be alive, so nobody must be told that he is signed out.
-func (m *Manager) End(ctx context.Context, id ID) error {
-	h := id.Handle()
-	var index []string
-	const fields = FieldIdentity | FieldTokens
-	r, _, err := m.cfg.Store.Load(ctx, h, fields)
-	if errors.Is(err, ErrNotFound) {
-		return nil
-	}
-	if err == nil {
-		// A record that cannot be read can still be ended, its index entries end
-		// by themselves.
-		if s, err := m.codec.decode(id, r, fields); err == nil {
-			index = m.index(s, (*seal.Box).MACs)
-		}
-	}
-	if err := m.cfg.Store.End(ctx, h, index); err != nil {
-		return fmt.Errorf("end session %s: %w", h.Name(), err)
-	}
-	return nil
-}
-
-// index returns the names of the sets that list s. They say nothing to who reads
-// the store: macs gives the keyed hashes to use.
-func (m *Manager) index(s *Session, macs func(*seal.Box, string) [][]byte) []string {
-	var names []string
-	add := func(kind string, b *seal.Box, value string) {
-		// An issuer is a URL and holds no zero byte, so this is unambiguous.
-		for _, sum := range macs(b, s.Identity.Issuer+"\x00"+value) {
-			names = append(names, kind+base64.RawURLEncoding.EncodeToString(sum))
-		}
-	}
-	add("u:", m.user, s.Identity.Subject)
-	if s.Tokens != nil && s.Tokens.ProviderSession != "" {
-		add("p:", m.sid, s.Tokens.ProviderSession)
-	}
-	return names
 }
 
 // cut bounds what a browser can make us keep, at a boundary of characters.

@@ -33,7 +33,11 @@ type Login struct {
 	Identity *Identity              `protobuf:"bytes,1,opt,name=identity,proto3" json:"identity,omitempty"`
 	Created  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=created,proto3" json:"created,omitempty"`
 	// expires is the absolute end. Nothing moves it.
-	Expires       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires,proto3" json:"expires,omitempty"`
+	Expires *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires,proto3" json:"expires,omitempty"`
+	// renewed is when the provider last said who it is; absent: at created.
+	Renewed *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=renewed,proto3" json:"renewed,omitempty"`
+	// renew_by is when the access token ends; absent: the provider can not be asked again.
+	RenewBy       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=renew_by,json=renewBy,proto3" json:"renew_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -85,6 +89,20 @@ func (x *Login) GetCreated() *timestamppb.Timestamp {
 func (x *Login) GetExpires() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Expires
+	}
+	return nil
+}
+
+func (x *Login) GetRenewed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Renewed
+	}
+	return nil
+}
+
+func (x *Login) GetRenewBy() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RenewBy
 	}
 	return nil
 }
@@ -361,11 +379,13 @@ var File_gatehouse_session_v1_session_proto protoreflect.FileDescriptor
 
 const file_gatehouse_session_v1_session_proto_rawDesc = "" +
 	"\n" +
-	"\"gatehouse/session/v1/session.proto\x12\x14gatehouse.session.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaf\x01\n" +
+	"\"gatehouse/session/v1/session.proto\x12\x14gatehouse.session.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x02\n" +
 	"\x05Login\x12:\n" +
 	"\bidentity\x18\x01 \x01(\v2\x1e.gatehouse.session.v1.IdentityR\bidentity\x124\n" +
 	"\acreated\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x124\n" +
-	"\aexpires\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"\xda\x02\n" +
+	"\aexpires\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x124\n" +
+	"\arenewed\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\arenewed\x125\n" +
+	"\brenew_by\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\arenewBy\"\xda\x02\n" +
 	"\bIdentity\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x12\x16\n" +
 	"\x06issuer\x18\x02 \x01(\tR\x06issuer\x12\x18\n" +
@@ -414,14 +434,16 @@ var file_gatehouse_session_v1_session_proto_depIdxs = []int32{
 	1, // 0: gatehouse.session.v1.Login.identity:type_name -> gatehouse.session.v1.Identity
 	4, // 1: gatehouse.session.v1.Login.created:type_name -> google.protobuf.Timestamp
 	4, // 2: gatehouse.session.v1.Login.expires:type_name -> google.protobuf.Timestamp
-	4, // 3: gatehouse.session.v1.Identity.expires:type_name -> google.protobuf.Timestamp
-	4, // 4: gatehouse.session.v1.Tokens.access_expires:type_name -> google.protobuf.Timestamp
-	4, // 5: gatehouse.session.v1.Summary.created:type_name -> google.protobuf.Timestamp
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	4, // 3: gatehouse.session.v1.Login.renewed:type_name -> google.protobuf.Timestamp
+	4, // 4: gatehouse.session.v1.Login.renew_by:type_name -> google.protobuf.Timestamp
+	4, // 5: gatehouse.session.v1.Identity.expires:type_name -> google.protobuf.Timestamp
+	4, // 6: gatehouse.session.v1.Tokens.access_expires:type_name -> google.protobuf.Timestamp
+	4, // 7: gatehouse.session.v1.Summary.created:type_name -> google.protobuf.Timestamp
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_gatehouse_session_v1_session_proto_init() }

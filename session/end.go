@@ -1,0 +1,169 @@
+package session
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+)
+
+const (
+	// markedLife is how long an ending of a user, or of a session at a provider, also
+	// ends logins that are under way: longer than any of them takes.
+	markedLife = 5 * time.Minute
+	// clocks is how far those of replicas may be apart: within it a login that
+	// followed an ending is taken for one that came before.
+	clocks = time.Second
+)
+
+// End ends a session on every replica. Ending what is not there is nil; after an
+// error it may be alive, so nobody must be told that he is signed out.
+func (m *Manager) End(ctx context.Context, id ID) error {
+	h := id.Handle()
+	var index []string
+	const fields = FieldIdentity | FieldTokens
+	r, _, err := m.cfg.Store.Load(ctx, h, fields)
+	if errors.Is(err, ErrNotFound) {
+		m.bury(h)
+		return nil
+	}
+	if err == nil {
+		// A record that cannot be read can still be ended, its index entries end
+		// by themselves.
+		if s, err := m.codec.decode(id, r, fields); err == nil {
+			index = m.index(s, everyName)
+		}
+	}
+	return m.end(ctx, h, index)
+}
+
+// EndHandle is End for who does not hold the session's ID: an operator, or its user on
+// another device.
+func (m *Manager) EndHandle(ctx context.Context, h Handle) error { return m.end(ctx, h, nil) }
+
+func (m *Manager) end(ctx context.Context, h Handle, index []string) error {
+	if err := m.cfg.Store.End(ctx, h, index); err != nil {
+		return fmt.Errorf("end session %s: %w", h.Name(), err)
+	}
+	m.bury(h)
+	return nil
+}
+
+// EndUser ends every session of a user except the given ones, and every login of his
+// that is under way. It returns how many sessions it ended. After an error some may be
+// alive.
+func (m *Manager) EndUser(ctx context.Context, issuer, subject string, except ...Handle) (int, error) {
+	return m.endListed(ctx, "u:", names(m.user, issuer, subject), except)
+}
+
+// EndProviderSession ends every session that came out of one session at the provider
+// (OpenID Connect sid), also one that is just being made. It returns how many it ended.
+func (m *Manager) EndProviderSession(ctx context.Context, issuer, sid string) (int, error) {
+	return m.endListed(ctx, "p:", names(m.sid, issuer, sid), nil)
+}
+
+// endListed marks the sets first: a login that lists itself after they were read finds
+// the mark when it is done.
+func (m *Manager) endListed(ctx context.Context, kind string, sets []string, except []Handle) (int, error) {
+	mark := fmt.Sprintf("%016d", m.cfg.Now().UnixMilli())
+	if err := m.cfg.Store.Raise(ctx, "n:"+kind+sets[0], []byte(mark), markedLife); err != nil {
+		return 0, fmt.Errorf("mark as ended: %w", err)
+	}
+	index := withKind(kind, sets)
+	handles, err := m.cfg.Store.List(ctx, index)
+	if err != nil {
+		return 0, fmt.Errorf("list sessions: %w", err)
+	}
+	ended := 0
+	for _, h := range handles {
+		if slices.Contains(except, h) {
+			continue
+		}
+		_, _, err := m.cfg.Store.Load(ctx, h, 0)
+		gone := errors.Is(err, ErrNotFound)
+		if err := m.end(ctx, h, index); err != nil { // also what was not there: it leaves the index
+			return ended, err
+		}
+		if !gone {
+			ended++
+		}
+	}
+	return ended, nil
+}
+
+// unlessEnded ends a session that was just made, if its user was signed out since asked.
+func (m *Manager) unlessEnded(ctx context.Context, id ID, s *Session, asked time.Time) (ID, *Session, error) {
+	if asked.IsZero() {
+		asked = s.Created
+	}
+	ended, err := m.endedSince(ctx, s, asked)
+	if err == nil && !ended {
+		return id, s, nil
+	}
+	if err := m.End(ctx, id); err != nil {
+		return ID{}, nil, fmt.Errorf("create session: %w", err)
+	}
+	if err == nil {
+		err = fmt.Errorf("the user was signed out meanwhile: %w", ErrNotFound)
+	}
+	return ID{}, nil, fmt.Errorf("create session: %w", err)
+}
+
+func (m *Manager) endedSince(ctx context.Context, s *Session, asked time.Time) (bool, error) {
+	for _, set := range m.index(s, everyName) {
+		value, err := m.cfg.Store.Get(ctx, "n:"+set)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		at, err := strconv.ParseInt(string(value), 10, 64)
+		if err != nil {
+			return false, fmt.Errorf("mark of an ending: %w", ErrDamaged)
+		}
+		// A session at the provider that has ended does not come back.
+		if set[0] == 'p' || time.UnixMilli(at).Add(clocks).After(asked) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// Listed is a session as its user and operators see it.
+type Listed struct {
+	Handle  Handle
+	Summary Summary // empty, with a zero Created, when it cannot be read
+	Created time.Time
+	Seen    time.Time // of the last request, to a minute or a tenth of the idle timeout
+}
+
+// List returns the live sessions of a user, the one seen last first.
+func (m *Manager) List(ctx context.Context, issuer, subject string) ([]Listed, error) {
+	handles, err := m.cfg.Store.List(ctx, withKind("u:", names(m.user, issuer, subject)))
+	if err != nil {
+		return nil, fmt.Errorf("list sessions: %w", err)
+	}
+	var all []Listed
+	for _, h := range handles {
+		r, left, err := m.cfg.Store.Load(ctx, h, FieldSummary)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			return nil, fmt.Errorf("list sessions: %w", err)
+		}
+		l := Listed{Handle: h, Seen: m.cfg.Now().Add(min(left-m.cfg.IdleTimeout, 0))}
+		if l.Summary, l.Created, err = m.codec.decodeSummary(r); err == nil && l.Seen.Before(l.Created) {
+			l.Seen = l.Created
+		}
+		all = append(all, l)
+	}
+	slices.SortFunc(all, func(a, b Listed) int {
+		return cmp.Or(b.Seen.Compare(a.Seen), b.Created.Compare(a.Created))
+	})
+	return all, nil
+}
