@@ -30,6 +30,7 @@ type shard struct {
 	mu         sync.RWMutex // guards all below
 	young, old map[Handle]*cached
 	bytes      int64 // of young
+	oldBytes   int64 // of old
 	endings    int64 // how often a session of this shard ended: a fill does not cross it
 	dead       map[Handle]time.Time
 	graves     []Handle // of dead, in the order of arrival, overwritten in turn
@@ -118,7 +119,7 @@ func (c *cache) put(s *Session, proven time.Time, t ticket) {
 func (s *shard) keep(h Handle, e *cached, half int64) {
 	s.forget(h)
 	if s.bytes+e.cost > half {
-		s.old, s.young, s.bytes = s.young, map[Handle]*cached{}, 0
+		s.old, s.oldBytes, s.young, s.bytes = s.young, s.bytes, map[Handle]*cached{}, 0
 	}
 	s.young[h] = e
 	s.bytes += e.cost
@@ -129,7 +130,10 @@ func (s *shard) forget(h Handle) {
 		s.bytes -= e.cost
 		delete(s.young, h)
 	}
-	delete(s.old, h)
+	if e := s.old[h]; e != nil {
+		s.oldBytes -= e.cost
+		delete(s.old, h)
+	}
 }
 
 // bury remembers that a session is over, for a while and boundedly.
@@ -157,10 +161,23 @@ func (c *cache) feed(alive bool) {
 	c.epoch.Add(1)
 }
 
+// Cached says how many sessions the local cache holds, what they are accounted for,
+// and whether it is in use: whether endings are told.
+func (m *Manager) Cached() (held int, bytes int64, alive bool) {
+	for i := range m.cache.shard {
+		s := &m.cache.shard[i]
+		s.mu.RLock()
+		held += len(s.young) + len(s.old)
+		bytes += s.bytes + s.oldBytes
+		s.mu.RUnlock()
+	}
+	return held, bytes, m.cache.alive.Load()
+}
+
 // cost is about what a session takes in memory: parsed claims are several times their
 // text (see BenchmarkCachedSession).
 func (s *Session) cost() int64 {
-	n := int64(1024) + 6*int64(s.size)
+	n := int64(700) + 4*int64(s.size)
 	if t := s.Tokens; t != nil {
 		n += int64(len(t.Access) + len(t.Refresh) + len(t.ID) + 256)
 	}

@@ -352,7 +352,7 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	store := session.NewMemory(1 << 30)
 	r := replicas(t, 1, session.Config{Store: store, CacheBytes: 8 << 20})[0]
-	eventually(t, func() bool { return session.FeedAlive(r.Manager) })
+	eventually(t, func() bool { _, _, alive := r.Cached(); return alive })
 	for i := range 6000 {
 		id, _, err := r.Create(t.Context(), fmt.Sprint(attempt, i), alice(t))
 		if err != nil {
@@ -360,7 +360,7 @@ func TestCacheIsBounded(t *testing.T) {
 		}
 		wantAllowed(t, r, id)
 	}
-	n, bytes := session.Cached(r.Manager)
+	n, bytes, _ := r.Cached()
 	if bytes > 8<<20 || n < 500 {
 		t.Errorf("the cache holds %d sessions of %d bytes, want at most 8 MiB and at least 500", n, bytes)
 	}
@@ -394,7 +394,7 @@ func BenchmarkCachedSession(b *testing.B) {
 		}
 		runtime.GC()
 		runtime.ReadMemStats(&after)
-		held, bytes := session.Cached(m)
+		held, bytes, _ := m.Cached()
 		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(max(held, 1)), "B/session")
 		b.ReportMetric(float64(bytes)/float64(max(held, 1)), "accounted/session")
 		session.Forget(m)
