@@ -244,6 +244,9 @@ func (ck *checker) sessions() {
 	if s.AbsoluteTimeout > 0 && s.AbsoluteTimeout < time.Minute {
 		ck.wrong("sessions.absolute_timeout", "too short to work with", s.AbsoluteTimeout.String(), "make it at least 1m")
 	}
+	if s.NotBefore.After(time.Now()) {
+		ck.wrong("sessions.not_before", "in the future: nobody could stay signed in until then", s.NotBefore.Format(time.RFC3339), "write the moment before which sign-ins no longer count, at most now")
+	}
 	switch {
 	case s.Store == nil:
 		if ck.config.hasLogin() {

@@ -166,16 +166,20 @@ type Sessions struct {
 	IdleTimeout time.Duration `yaml:"idle_timeout" default:"1h"`
 	// AbsoluteTimeout ends every session so long after its sign-in.
 	AbsoluteTimeout time.Duration `yaml:"absolute_timeout" default:"12h"`
-	// StoreGrace is how long sessions that were verified last may be served while the store is unreachable; an upper bound. Sessions are not cached yet, so an unreachable store is a 503 at once.
+	// NotBefore ends every session that is older, a time such as 2026-01-02T15:04:05Z. It also ends those that a restored store brings back.
+	NotBefore time.Time `yaml:"not_before"`
+	// StoreGrace is how long a session that was proven alive last may be served while the store is unreachable. 0s refuses at once.
 	StoreGrace time.Duration `yaml:"store_grace" default:"10s" zero:"ok"`
-	// ProviderGrace is how long a session may outlive its access token while the provider cannot be asked; an upper bound. Tokens are not refreshed yet, so sessions live to their own limits.
+	// ProviderGrace is how long a session may outlive its access token while the provider cannot be asked; never where the application receives that token.
 	ProviderGrace time.Duration `yaml:"provider_grace" default:"5m" zero:"ok"`
+	// CacheMiB bounds the sessions that each replica keeps opened in memory, so that most requests need no store. 0 asks the store for every request.
+	CacheMiB int `yaml:"cache_mib" default:"64" zero:"ok"`
 	// KeyFiles are the sealing keys, made by "gatehouse keys new", as file names or patterns with *. They are read again when they change. Required with redis; with memory a key is made at start.
 	KeyFiles []string `yaml:"key_files"`
 	// ActivationDelay is how long after its creation a key begins to seal, so that it has reached every replica by then.
 	ActivationDelay time.Duration `yaml:"activation_delay" default:"5m" zero:"ok"`
 
-	_ struct{} `later:"hosts not_before without_refresh_token"`
+	_ struct{} `later:"hosts without_refresh_token"`
 }
 
 // Store is where sessions live: exactly one of its keys.

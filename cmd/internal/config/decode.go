@@ -136,6 +136,8 @@ func (d *decoder) value(n ast.Node, v reflect.Value, key string, tag reflect.Str
 	switch {
 	case v.Type() == reflect.TypeFor[time.Duration]():
 		d.duration(n, v, key, tag)
+	case v.Type() == reflect.TypeFor[time.Time]():
+		d.moment(n, v, key)
 	case v.Kind() == reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		setDefaults(v.Elem())
@@ -284,7 +286,7 @@ func setDefaults(v reflect.Value) {
 		f, field := v.Type().Field(i), v.Field(i)
 		if text, ok := f.Tag.Lookup("default"); ok {
 			setDefault(field, text)
-		} else if f.IsExported() && field.Kind() == reflect.Struct {
+		} else if f.IsExported() && field.Kind() == reflect.Struct && f.Type != reflect.TypeFor[time.Time]() {
 			setDefaults(field)
 		}
 	}

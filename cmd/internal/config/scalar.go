@@ -144,3 +144,13 @@ func (d *decoder) duration(n ast.Node, v reflect.Value, key string, tag reflect.
 	}
 	v.SetInt(int64(parsed))
 }
+
+func (d *decoder) moment(n ast.Node, v reflect.Value, key string) {
+	const want = "a time with its zone, for example 2026-01-02T15:04:05Z"
+	parsed, err := time.Parse(time.RFC3339, tokenText(n))
+	if _, ok := n.(*ast.StringNode); !ok || err != nil {
+		d.report(place(n), key, "not a time", quote(tokenText(n)), "write "+want)
+		return
+	}
+	v.Set(reflect.ValueOf(parsed))
+}

@@ -38,6 +38,7 @@ type Metrics struct {
 	calls     metric.Float64Histogram
 	store     metric.Float64Histogram
 	reloads   metric.Int64Counter
+	sessions  metric.Int64Counter
 	reasons   map[string]int
 	outcomes  [outcomes][]metric.RecordOption
 	rules     atomic.Pointer[map[string]*series] // by rule; "" for what no rule decided
@@ -72,7 +73,7 @@ func NewMetrics(version string) (*Metrics, error) {
 
 func (m *Metrics) instruments(version string) error {
 	meter := m.provider.Meter("gatehouse")
-	var errs [6]error
+	var errs [7]error
 	m.decisions, errs[0] = meter.Int64Counter("gatehouse.decisions", metric.WithDescription("Decisions by rule, outcome and reason."))
 	m.duration, errs[1] = meter.Float64Histogram("gatehouse.check.duration", metric.WithUnit("s"), metric.WithDescription("Time to reach a decision."),
 		metric.WithExplicitBucketBoundaries(.00001, .000025, .00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1))
@@ -81,7 +82,8 @@ func (m *Metrics) instruments(version string) error {
 	m.store, errs[3] = meter.Float64Histogram("gatehouse.store.call.duration", metric.WithUnit("s"), metric.WithDescription("Calls to the session store by operation and result."),
 		metric.WithExplicitBucketBoundaries(.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1))
 	m.reloads, errs[4] = meter.Int64Counter("gatehouse.config.reloads", metric.WithDescription("Attempts to reload the configuration by result."))
-	_, errs[5] = meter.Int64ObservableGauge("gatehouse.build.info", metric.WithDescription("Always 1; the version is a label."),
+	m.sessions, errs[5] = meter.Int64Counter("gatehouse.session.events", metric.WithDescription("What happens to sessions, by kind of event."))
+	_, errs[6] = meter.Int64ObservableGauge("gatehouse.build.info", metric.WithDescription("Always 1; the version is a label."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
 			o.Observe(1, metric.WithAttributes(attribute.String("version", version)))
 			return nil
@@ -160,6 +162,35 @@ func (m *Metrics) StoreCall(operation string, err error, took time.Duration) {
 		result = "error"
 	}
 	m.store.Record(context.Background(), took.Seconds(), metric.WithAttributes(attribute.String("operation", operation), attribute.String("result", result)))
+}
+
+// SessionEvent counts something that happened to a session. The kind is one of a fixed list.
+func (m *Metrics) SessionEvent(kind string) {
+	m.sessions.Add(context.Background(), 1, metric.WithAttributes(attribute.String("event", kind)))
+}
+
+// Sessions shows the local cache: how many sessions it holds, their size, and whether
+// endings are told. read is called at every scrape.
+func (m *Metrics) Sessions(read func() (held int, bytes int64, alive bool)) error {
+	meter := m.provider.Meter("gatehouse")
+	cached, err1 := meter.Int64ObservableGauge("gatehouse.session.cached", metric.WithDescription("Sessions held opened in memory."))
+	size, err2 := meter.Int64ObservableGauge("gatehouse.session.cached.size", metric.WithUnit("By"), metric.WithDescription("What they are accounted for."))
+	feed, err3 := meter.Int64ObservableGauge("gatehouse.session.feed.alive", metric.WithDescription("1 while the store tells promptly which sessions end; else every session is proven at the store."))
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
+	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		held, bytes, alive := read()
+		o.ObserveInt64(cached, int64(held))
+		o.ObserveInt64(size, bytes)
+		var v int64
+		if alive {
+			v = 1
+		}
+		o.ObserveInt64(feed, v)
+		return nil
+	}, cached, size, feed)
+	return err
 }
 
 // InFlight shows how many Checks are being worked on. read is called at every scrape.

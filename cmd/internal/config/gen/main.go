@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-mesh/gatehouse/cmd/internal/config"
 )
@@ -186,7 +187,7 @@ func inner(t reflect.Type) (reflect.Type, string) {
 	switch {
 	case t == reflect.TypeFor[config.Require]():
 		return reflect.TypeFor[config.Conditions](), ""
-	case t == reflect.TypeFor[config.ClientAddress]():
+	case t == reflect.TypeFor[config.ClientAddress](), t == reflect.TypeFor[time.Time]():
 		return nil, ""
 	case t.Kind() == reflect.Pointer:
 		return inner(t.Elem())

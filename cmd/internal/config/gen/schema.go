@@ -81,6 +81,8 @@ func (s *schemer) value(t reflect.Type, tag reflect.StructTag) (object, error) {
 	switch t {
 	case reflect.TypeFor[time.Duration]():
 		return withDefault(object{"type": "string", "pattern": `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`}, tag.Get("default")), nil
+	case reflect.TypeFor[time.Time]():
+		return object{"type": "string", "format": "date-time"}, nil
 	case reflect.TypeFor[config.ClientAddress]():
 		return object{"oneOf": []object{
 			{"type": "string", "pattern": "^[a-z0-9-]+$"},
@@ -165,6 +167,8 @@ func kind(t reflect.Type, tag reflect.StructTag) string {
 	switch t {
 	case reflect.TypeFor[time.Duration]():
 		return "duration"
+	case reflect.TypeFor[time.Time]():
+		return "time"
 	case reflect.TypeFor[config.ClientAddress]():
 		return "header name, `peer`, or `{xff_hops: N}`"
 	case reflect.TypeFor[config.Require]():
