@@ -190,6 +190,12 @@ func date(c authz.Claims, name string) (t time.Time, there bool, err error) {
 	return time.Time{}, true, fmt.Errorf("%s is not a date", name)
 }
 
+// The dates of a token are fine in themselves, but not now, by our clock.
+var (
+	errExpired = errors.New("the token is expired")
+	errNotYet  = errors.New("the token is not valid yet (nbf or iat lies in the future)")
+)
+
 // lifetime checks exp (required), nbf and iat (RFC 7519 section 4.1.4 to 4.1.6)
 // and returns exp and iat. iat, when there, must not lie in the future: a clock
 // that far off, ours or theirs, makes every other date worthless.
@@ -199,7 +205,7 @@ func lifetime(c authz.Claims, now time.Time, skew time.Duration) (exp, iat time.
 		err = errors.New("exp is missing")
 	}
 	if err == nil && !now.Before(exp.Add(skew)) {
-		err = errors.New("the token is expired")
+		err = errExpired
 	}
 	if err != nil {
 		return exp, iat, err
@@ -210,7 +216,7 @@ func lifetime(c authz.Claims, now time.Time, skew time.Duration) (exp, iat time.
 	}
 	iat, _, err = date(c, "iat")
 	if err == nil && (nbf.After(now.Add(skew)) || iat.After(now.Add(skew))) {
-		err = errors.New("the token is not valid yet (nbf or iat lies in the future)")
+		err = errNotYet
 	}
 	return exp, iat, err
 }

@@ -33,5 +33,14 @@ func ParseTokens(body []byte) (access, id string, lifetime time.Duration, err er
 	return t.access, t.id, t.lifetime, nil
 }
 
+// ParseRenewal shows the reader of refresh answers to its tests.
+func ParseRenewal(body []byte) (access, refresh, id string, lifetime time.Duration, err error) {
+	t, err := parseRenewal(body)
+	if err != nil {
+		return "", "", "", 0, err
+	}
+	return t.access, t.refresh, t.id, t.lifetime, nil
+}
+
 // Forget empties the cache.
 func (v *Verifier) Forget() { v.cache = newIdentityCache(v.cfg.CacheSize) }

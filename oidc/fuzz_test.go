@@ -158,6 +158,23 @@ func FuzzTokenResponse(f *testing.F) {
 	})
 }
 
+// FuzzRenewal: no panic; what is accepted has an access token and a lifetime, and
+// nothing in it can break a header.
+func FuzzRenewal(f *testing.F) {
+	f.Add([]byte(`{"access_token":"a","token_type":"Bearer","expires_in":300,"refresh_token":"r","id_token":"a.b.c"}`))
+	f.Add([]byte(`{"access_token":"a","token_type":"bearer","expires_in":-1e300,"refresh_token":null,"id_token":null}`))
+	f.Add([]byte(`{"access_token":"a","token_type":"bearer","expires_in":"300","refresh_token":7,"id_token":7}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		access, refresh, _, lifetime, err := oidc.ParseRenewal(body)
+		if err == nil && (access == "" || lifetime <= 0 || lifetime > 11*365*24*time.Hour || strings.ContainsAny(access+refresh, "\r\n\x00")) {
+			t.Fatalf("%q, %q, %v", access, refresh, lifetime)
+		}
+		if err != nil && errors.Is(err, oidc.ErrRejected) == errors.Is(err, oidc.ErrUnavailable) {
+			t.Fatalf("%v is both or neither", err)
+		}
+	})
+}
+
 func BenchmarkVerifierWarm(b *testing.B) {
 	v, claims, _ := fuzzVerifier(b)
 	r := bearer(tok("ES256", es256, claims[:len(claims)-1]+`,"groups":["`+repeat("g", 400)+`"]}`, p256()))

@@ -41,6 +41,24 @@ func (p *Provider) verifyIDToken(ctx context.Context, raw, nonce, accessToken st
 // checkIDToken looks at claims whose signature verifyIDToken then checks: they
 // are refused here or believed there, and used for nothing in between.
 func (p *Provider) checkIDToken(t *signedToken, nonce, accessToken string) error {
+	if err := p.checkStatement(t, accessToken); err != nil {
+		return err
+	}
+	now := p.now()
+	if _, _, err := lifetime(t.claims, now, p.cfg.Skew); err != nil { // (9), (10)
+		return err
+	}
+	// (11): one is always sent.
+	got, _ := t.claims["nonce"].(string)
+	if nonce == "" || subtle.ConstantTimeCompare([]byte(got), []byte(nonce)) != 1 {
+		return errors.New("nonce is not the one that was sent")
+	}
+	return p.checkAuthTime(t.claims, now) // (13)
+}
+
+// checkStatement makes the checks that ID tokens of a login and of a refresh share:
+// this provider states, to us, who somebody is.
+func (p *Provider) checkStatement(t *signedToken, accessToken string) error {
 	// RFC 8725 section 3.11: an access token or logout token is no ID token.
 	if !t.typed("jwt") {
 		return fmt.Errorf("typ %.40q is not an ID token's", t.typ)
@@ -55,21 +73,10 @@ func (p *Provider) checkIDToken(t *signedToken, nonce, accessToken string) error
 	if err := p.checkParties(c); err != nil {
 		return err
 	}
-	now := p.now()
-	_, iat, err := lifetime(c, now, p.cfg.Skew) // (9), (10)
-	if err != nil {
+	if iat, _, err := date(c, "iat"); err != nil {
 		return err
-	}
-	if iat.IsZero() { // section 2: required
+	} else if iat.IsZero() { // section 2: required
 		return errors.New("iat is missing")
-	}
-	// (11): one is always sent.
-	got, _ := c["nonce"].(string)
-	if nonce == "" || subtle.ConstantTimeCompare([]byte(got), []byte(nonce)) != 1 {
-		return errors.New("nonce is not the one that was sent")
-	}
-	if err := p.checkAuthTime(c, now); err != nil { // (13)
-		return err
 	}
 	return checkAccessTokenHash(t, accessToken)
 }

@@ -26,7 +26,8 @@ import (
 // ErrUnavailable means that the provider could not be reached or answered nonsense: try again later (503).
 var ErrUnavailable = errors.New("provider unavailable")
 
-// ErrRejected means that the provider, or our checks of its answer, refused this login (4xx page, start again).
+// ErrRejected means that the provider, or our checks of its answer, refused this
+// login (4xx page, start again), or that a sign-in which it speaks of is over.
 var ErrRejected = errors.New("login rejected")
 
 const defaultSkew = time.Minute
@@ -56,13 +57,15 @@ type ProviderConfig struct {
 	Now        func() time.Time // default time.Now
 }
 
-// Provider is one issuer: discovery, keys, code exchange. Safe for concurrent use.
+// Provider is one issuer: discovery, keys, code exchange, refresh. Safe for
+// concurrent use.
 type Provider struct {
-	cfg    ProviderConfig
-	client *http.Client
-	keys   *RemoteKeys
-	meta   atomic.Pointer[metadata] // nil until read
-	flight singleflight.Group
+	cfg       ProviderConfig
+	client    *http.Client
+	keys      *RemoteKeys
+	meta      atomic.Pointer[metadata] // nil until read
+	flight    singleflight.Group
+	refreshes *breaker
 
 	mu      sync.Mutex // guards the fields below
 	read    time.Time  // of the last good discovery
@@ -94,7 +97,7 @@ func NewProvider(cfg ProviderConfig) (*Provider, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("provider %q: %w", cfg.Name, err)
 	}
-	p := &Provider{cfg: cfg, client: limited(cfg.HTTP)}
+	p := &Provider{cfg: cfg, client: limited(cfg.HTTP), refreshes: newBreaker(cfg.Now, maxRefreshes)}
 	p.keys = newRemoteKeys(RemoteKeysConfig{HTTP: cfg.HTTP, MaxStale: cfg.MaxStale, Now: cfg.Now}, func(ctx context.Context) (string, error) {
 		m, err := p.discovered(ctx)
 		if err != nil {

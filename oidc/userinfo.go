@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -9,10 +10,13 @@ import (
 	"github.com/gatehouse-mesh/gatehouse/authz"
 )
 
+// errOtherSubject means that the userinfo endpoint speaks of somebody else.
+var errOtherSubject = errors.New("userinfo: sub is not the ID token's")
+
 // askUserinfo reads the claims of OpenID Connect Core 1.0 section 5.3. "The sub
 // Claim in the UserInfo Response MUST be verified to exactly match the sub Claim
 // in the ID Token" (5.3.2). Errors wrap ErrUnavailable or ErrRejected.
-func (p *Provider) askUserinfo(ctx context.Context, endpoint, accessToken string, sub any) (authz.Claims, error) {
+func (p *Provider) askUserinfo(ctx context.Context, endpoint, accessToken, sub string) (authz.Claims, error) {
 	ctx, cancel := context.WithTimeout(ctx, documentTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint, http.NoBody)
@@ -38,8 +42,12 @@ func (p *Provider) askUserinfo(ctx context.Context, endpoint, accessToken string
 	if err != nil {
 		return nil, fmt.Errorf("%w: userinfo: %w", ErrUnavailable, err)
 	}
-	if got, _ := claims["sub"].(string); got == "" || any(got) != sub {
-		return nil, fmt.Errorf("%w: userinfo: sub is not the ID token's", ErrRejected)
+	switch got, _ := claims["sub"].(string); got {
+	case sub:
+		return claims, nil
+	case "":
+		return nil, fmt.Errorf("%w: userinfo: sub is missing or not a string", ErrRejected)
+	default:
+		return nil, fmt.Errorf("%w: %w", ErrRejected, errOtherSubject)
 	}
-	return claims, nil
 }
