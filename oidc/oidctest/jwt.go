@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"time"
 )
 
 // JWT is a token to sign. The zero value is signed with the Provider's current key.
@@ -186,7 +187,7 @@ func (p *Provider) IDToken(subject, clientID, nonce string, edit ...func(*JWT)) 
 		panic(fmt.Sprintf("oidctest: no user %q", subject))
 	}
 	g := &grant{clientID: clientID, subject: subject, scope: "openid email profile", nonce: nonce, sid: rand.Text(), authTime: p.cfg.Now()}
-	return p.signEdited(*p.idToken(p.Issuer(), g, *u), edit)
+	return p.signEdited(*p.idToken(p.Issuer(), g, *u, p.cfg.AccessTTL), edit)
 }
 
 func (p *Provider) signEdited(t JWT, edit []func(*JWT)) string {
@@ -197,12 +198,12 @@ func (p *Provider) signEdited(t JWT, edit []func(*JWT)) string {
 }
 
 // idToken is an ID token for g (OpenID Connect Core 1.0 section 2).
-func (p *Provider) idToken(iss string, g *grant, u User) *JWT {
+func (p *Provider) idToken(iss string, g *grant, u User, ttl time.Duration) *JWT {
 	now := p.cfg.Now()
 	c := u.claims(g.scope, p.cfg.UserinfoOnly)
 	own := map[string]any{
 		"iss": iss, "aud": g.clientID, "sid": g.sid,
-		"iat": now.Unix(), "exp": now.Add(p.cfg.AccessTTL).Unix(), "auth_time": g.authTime.Unix(),
+		"iat": now.Unix(), "exp": now.Add(ttl).Unix(), "auth_time": g.authTime.Unix(),
 	}
 	if g.nonce != "" {
 		own["nonce"] = g.nonce
@@ -224,7 +225,7 @@ func (p *Provider) accessToken(iss string, c Client, subject, scope string, extr
 	}
 	claims := map[string]any{
 		"iss": iss, "sub": subject, "client_id": c.ID, "aud": aud,
-		"iat": now.Unix(), "exp": now.Add(p.cfg.AccessTTL).Unix(), "jti": rand.Text(),
+		"iat": now.Unix(), "exp": now.Add(p.ttl(c)).Unix(), "jti": rand.Text(),
 	}
 	put(claims, "scope", scope)
 	merge(claims, extra)

@@ -16,7 +16,9 @@
 //	idp.Next(oidctest.Token, oidctest.Claim("nonce", "other"))
 //	idp.Always(oidctest.JWKS, oidctest.Down)
 //
-// [Provider.Hits] counts the requests of each endpoint, [Provider.Sign] mints
+// [Provider.Hits] counts the requests of each endpoint, [Provider.Grants] those for
+// tokens by grant type, [Provider.Reused] the refresh tokens that came twice,
+// [Provider.Sign] mints
 // arbitrary tokens, [Provider.Rotate] and [Provider.Retire] move the signing
 // keys, and [Provider.Secrets] lists everything that must never show up in a log.
 //
@@ -61,6 +63,8 @@ type Client struct {
 	Claims map[string]any
 	// MachineOnly refuses everything but client_credentials.
 	MachineOnly bool
+	// AccessTTL is the life of the client's access and ID tokens; zero: the Config's.
+	AccessTTL time.Duration
 }
 
 // Config describes a Provider. The zero value works.
@@ -121,6 +125,8 @@ type Provider struct {
 	access   map[string]*access // opaque and JWT access tokens of users
 	secrets  []string
 	hits     map[Endpoint]int
+	grants   map[string]int // requests to the token endpoint, by grant_type
+	reused   int
 	requests map[Endpoint][]*http.Request
 	next     map[Endpoint][]Script
 	always   map[Endpoint]Script
@@ -149,7 +155,7 @@ func New(cfg Config) (*Provider, error) {
 	p := &Provider{
 		cfg: cfg, issuer: cfg.Issuer, users: slices.Clone(cfg.Users),
 		clients: map[string]Client{}, codes: map[string]*code{}, refresh: map[string]*refresh{}, access: map[string]*access{},
-		hits: map[Endpoint]int{}, requests: map[Endpoint][]*http.Request{}, next: map[Endpoint][]Script{}, always: map[Endpoint]Script{},
+		hits: map[Endpoint]int{}, grants: map[string]int{}, requests: map[Endpoint][]*http.Request{}, next: map[Endpoint][]Script{}, always: map[Endpoint]Script{},
 	}
 	for _, c := range cfg.Clients {
 		if c.ID == "" || c.MachineOnly && c.Secret == "" {
@@ -192,6 +198,14 @@ func (p *Provider) RemoveUser(subject string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.users = slices.DeleteFunc(p.users, func(v User) bool { return v.Subject == subject })
+}
+
+// ttl is the life of a client's tokens.
+func (p *Provider) ttl(c Client) time.Duration {
+	if c.AccessTTL > 0 {
+		return c.AccessTTL
+	}
+	return p.cfg.AccessTTL
 }
 
 // user is called with mu held, or before p is shared.

@@ -62,6 +62,7 @@ type Answer struct {
 	Undo bool
 
 	undo  func() // nil: the request changed nothing
+	same  func() // refresh: the refresh token that came is good again; nil: there is none
 	grant *grant // token: whom the access token belongs to; nil for machines
 }
 
@@ -98,11 +99,29 @@ func (p *Provider) Hits(ep Endpoint) int {
 	return p.hits[ep]
 }
 
+// Grants returns how many token requests of a grant_type there were, answered or not:
+// Grants("refresh_token").
+func (p *Provider) Grants(grantType string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.grants[grantType]
+}
+
+// Reused returns how often a refresh token came that had been used before. Each time
+// ended its grant, with every token of it.
+func (p *Provider) Reused() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.reused
+}
+
 // ResetHits starts all counts and Requests again.
 func (p *Provider) ResetHits() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	clear(p.hits)
+	clear(p.grants)
+	p.reused = 0
 	clear(p.requests)
 }
 
@@ -121,6 +140,9 @@ func (p *Provider) arrive(ep Endpoint, r *http.Request) Script {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.hits[ep]++
+	if ep == Token {
+		p.grants[r.PostForm.Get("grant_type")]++
+	}
 	if p.requests[ep] = append(p.requests[ep], r); len(p.requests[ep]) > maxRequests {
 		p.requests[ep] = slices.Delete(p.requests[ep], 0, maxRequests/2)
 	}
@@ -190,6 +212,25 @@ func Redirect(target string) Script {
 
 // NoIDToken leaves id_token out of a token answer.
 func NoIDToken(a *Answer) { a.IDToken = nil }
+
+// NoRefreshToken leaves refresh_token out of a token answer. At a refresh the one that
+// came goes on being good.
+func NoRefreshToken(a *Answer) {
+	delete(a.JSON, "refresh_token")
+	if a.same != nil {
+		a.same()
+	}
+}
+
+// OnGrant runs s for token requests of one grant_type and leaves the others alone:
+// Always(Token, OnGrant("refresh_token", Status(503))).
+func OnGrant(grantType string, s Script) Script {
+	return func(a *Answer) {
+		if a.Endpoint == Token && a.Request.PostForm.Get("grant_type") == grantType {
+			s(a)
+		}
+	}
+}
 
 // Claim sets a claim of the ID token, or removes it when value is nil:
 // Claim("nonce", "other"), Claim("aud", []string{"x"}), Claim("iss", nil).

@@ -81,7 +81,7 @@ func (p *Provider) authenticate(a *Answer) (Client, bool) {
 
 func (p *Provider) clientCredentials(a *Answer, c Client, scope string) {
 	a.AccessToken = p.accessToken(p.Issuer(), c, c.ID, scope, c.Claims)
-	a.JSON["token_type"], a.JSON["expires_in"] = "Bearer", int(p.cfg.AccessTTL/time.Second)
+	a.JSON["token_type"], a.JSON["expires_in"] = "Bearer", int(p.ttl(c)/time.Second)
 }
 
 // redeem exchanges a code (RFC 6749 section 4.1.3, RFC 7636 section 4.6).
@@ -135,6 +135,7 @@ func (p *Provider) renew(a *Answer, c Client, text string) {
 		why = "revoked"
 	case old.used:
 		old.grant.revoked = true
+		p.reused++
 		why = "the refresh token was used before"
 	case p.user(old.grant.subject) == nil:
 		why = "the user is gone"
@@ -145,6 +146,11 @@ func (p *Provider) renew(a *Answer, c Client, text string) {
 	}
 	old.used = !p.cfg.KeepRefreshTokens
 	undo := p.grantTokens(a, c, old.grant, old)
+	a.same = func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		old.used = false
+	}
 	a.undo = func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -162,13 +168,13 @@ func (p *Provider) grantTokens(a *Answer, c Client, g *grant, old *refresh) (und
 		return func() {}
 	}
 	a.grant = g
-	a.JSON["token_type"], a.JSON["expires_in"], a.JSON["scope"] = "Bearer", int(p.cfg.AccessTTL/time.Second), g.scope
+	a.JSON["token_type"], a.JSON["expires_in"], a.JSON["scope"] = "Bearer", int(p.ttl(c)/time.Second), g.scope
 	opaque, renewed := "", ""
 	if len(c.Audience) > 0 {
 		a.AccessToken = p.accessToken(p.issuer, c, g.subject, g.scope, nil)
 	} else {
 		opaque = p.secret("at-" + rand.Text())
-		p.access[opaque] = &access{grant: g, expires: p.cfg.Now().Add(p.cfg.AccessTTL)}
+		p.access[opaque] = &access{grant: g, expires: p.cfg.Now().Add(p.ttl(c))}
 		a.JSON["access_token"] = opaque
 	}
 	wanted := p.cfg.AlwaysRefresh || slices.Contains(strings.Fields(g.scope), "offline_access")
@@ -180,7 +186,7 @@ func (p *Provider) grantTokens(a *Answer, c Client, g *grant, old *refresh) (und
 		p.refresh[renewed] = &refresh{grant: g}
 		a.JSON["refresh_token"] = renewed
 	}
-	a.IDToken = p.idToken(p.issuer, g, *u)
+	a.IDToken = p.idToken(p.issuer, g, *u, p.ttl(c))
 	if old != nil { // OpenID Connect Core 1.0 section 12.2: need carry none
 		delete(a.IDToken.Claims, "nonce")
 	}

@@ -34,7 +34,7 @@ func (p *Provider) adopt(a *Answer) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.access[text] = &access{grant: a.grant, expires: p.cfg.Now().Add(p.cfg.AccessTTL)}
+	p.access[text] = &access{grant: a.grant, expires: p.cfg.Now().Add(p.ttl(p.clients[a.grant.clientID]))}
 }
 
 // revocation is the endpoint of RFC 7009: an unknown token is no error.
