@@ -17,6 +17,7 @@ const (
 // Config is what an Authorizer works with.
 type Config struct {
 	Policy    *Policy
+	Passage   Passage                                  // let through before everything else; zero: nothing is
 	Endpoints func(host, path string) Endpoint         // asked before the rules; nil result: none; nil func: none
 	Render    func(*Request, Problem) Response         // nil: RenderText
 	Observe   func(*Request, *Decision, time.Duration) // called once per decision; nil: not
@@ -36,6 +37,12 @@ func New(cfg Config) (*Authorizer, error) {
 // Authorize never fails: what goes wrong is a Decision, closed.
 func (a *Authorizer) Authorize(ctx context.Context, r *Request) Decision {
 	return a.observed(r, func() Decision {
+		switch leads, err := a.cfg.Passage.leads(r); {
+		case err != nil:
+			return a.ambiguous(r, err)
+		case leads:
+			return pass(r)
+		}
 		if endpoint := a.endpoint(r); endpoint != nil {
 			return a.answer(ctx, r, endpoint)
 		}
@@ -163,7 +170,7 @@ func (a *Authorizer) judge(ctx context.Context, r *Request) Decision {
 	rule, err := a.cfg.Policy.Match(r)
 	switch _, ambiguous := errors.AsType[*AmbiguousError](err); {
 	case ambiguous:
-		return a.deny(r, Decision{Reason: ReasonAmbiguousPath, Detail: err.Error()}, Problem{Status: 400})
+		return a.ambiguous(r, err)
 	case err != nil:
 		return a.deny(r, Decision{Reason: ReasonNoRule}, Problem{Status: 403})
 	case rule.Anonymous:
@@ -183,6 +190,10 @@ func (a *Authorizer) judge(ctx context.Context, r *Request) Decision {
 		return a.deny(r, d, Problem{Status: 403, Challenge: challenge(r, rule, &v)})
 	}
 	return a.deny(r, d, Problem{Status: 503})
+}
+
+func (a *Authorizer) ambiguous(r *Request, err error) Decision {
+	return a.deny(r, Decision{Reason: ReasonAmbiguousPath, Detail: err.Error()}, Problem{Status: 400})
 }
 
 func (a *Authorizer) allow(r *Request, rule *Rule, id *Identity, reason string) Decision {

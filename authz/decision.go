@@ -31,6 +31,7 @@ func (o Outcome) String() string {
 const (
 	ReasonAllowed         = "allowed"
 	ReasonAnonymous       = "anonymous"
+	ReasonPassage         = "passage" // on to our own HTTP listener
 	ReasonNoRule          = "no_rule"
 	ReasonAmbiguousPath   = "ambiguous_path"
 	ReasonMalformed       = "malformed_request"
