@@ -67,17 +67,13 @@ func (l *Login) recognise(ctx context.Context, r *authz.Request, g *gate, tokens
 	default: // whose is it? Guessing could put one user into another's session
 		return nil, &over{why: "two different session cookies", trail: cards[0].trail}
 	}
-	c, now := cards[0], l.cfg.Now()
-	if !now.Before(c.expires) {
+	c := cards[0]
+	if !l.cfg.Now().Before(c.expires) {
 		return nil, &over{why: "session has reached its end", trail: c.trail}
-	}
-	if l.dead.has(c.id.Handle(), now) {
-		return nil, &over{why: "session is over", trail: c.trail}
 	}
 	s, err := l.cfg.Sessions.Load(ctx, c.id, tokens)
 	switch {
 	case errors.Is(err, session.ErrNotFound):
-		l.dead.add(c.id.Handle(), now)
 		return nil, &over{why: "session is over", trail: c.trail}
 	case errors.Is(err, session.ErrDamaged): // never loads again; a new login replaces it
 		return nil, fmt.Errorf("%w: %w", authz.ErrBadCredentials, err)

@@ -273,9 +273,7 @@ func (l *Login) endOld(ctx context.Context, r *authz.Request, old []card, m made
 	defer cancel()
 	if err := l.cfg.Sessions.End(ctx, old[0].id); err != nil {
 		l.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "old_session_not_ended", slog.String("session", old[0].id.Handle().Name()), slog.String("request_id", r.ID), slog.String("error", err.Error()))
-		return
 	}
-	l.Bury(old[0].id)
 }
 
 // landed answers with the result of a flight.

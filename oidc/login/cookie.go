@@ -83,9 +83,6 @@ func (l *Login) Carried(r *authz.Request) []Carried {
 	return all
 }
 
-// Bury remembers that a session is known to be over.
-func (l *Login) Bury(id session.ID) { l.dead.add(id.Handle(), l.cfg.Now()) }
-
 const cookieAttributes = "; Path=/; Secure; HttpOnly; SameSite=Lax"
 
 // setCookie makes a Set-Cookie line. Without maxAge the cookie ends with the browser.

@@ -48,7 +48,6 @@ type Login struct {
 	pending  *seal.Box // cookies of pending logins, likewise
 	sessions *seal.Box // session cookies
 	flights  *flights
-	dead     *graveyard
 	detached sync.WaitGroup // code exchanges, and sessions about to be ended
 	leave    sync.Once      // closes leaving
 	leaving  chan struct{}
@@ -98,7 +97,6 @@ func New(cfg Config) (*Login, error) {
 		pending:  cfg.Ring.WideBox("pending login"),
 		sessions: cfg.Ring.Box("session cookie"),
 		flights:  newFlights(),
-		dead:     newGraveyard(),
 		leaving:  make(chan struct{}),
 	}
 	return l, l.addHosts()

@@ -59,21 +59,6 @@ func TestTrail(t *testing.T) {
 	}
 }
 
-func TestGraveyardIsBounded(t *testing.T) {
-	t.Parallel()
-	g, now := newGraveyard(), time.Now()
-	for i := range 3 * maxGraves {
-		g.add([32]byte{byte(i), byte(i >> 8), byte(i >> 16), 1}, now)
-	}
-	last := 3*maxGraves - 1
-	if len(g.until) > maxGraves || !g.has([32]byte{byte(last), byte(last >> 8), byte(last >> 16), 1}, now) || g.has([32]byte{0, 0, 0, 1}, now) {
-		t.Errorf("the graveyard holds %d", len(g.until))
-	}
-	if g.has([32]byte{byte(last), byte(last >> 8), byte(last >> 16), 1}, now.Add(graveLife)) {
-		t.Errorf("a grave stays for ever")
-	}
-}
-
 func TestFlightsAreBounded(t *testing.T) {
 	t.Parallel()
 	f, now := newFlights(), time.Now()

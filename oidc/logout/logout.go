@@ -108,7 +108,6 @@ func (l *Logout) end(ctx context.Context, r *authz.Request, sessions []login.Car
 			l.cfg.Log.LogAttrs(ctx, slog.LevelError, "sign_out_failed", slog.String("session", c.ID.Handle().Name()), slog.String("request_id", r.ID), slog.String("error", err.Error()))
 			continue
 		}
-		l.cfg.Login.Bury(c.ID)
 		l.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "signed_out", slog.String("provider", c.Provider.Name()), slog.String("session", c.ID.Handle().Name()), slog.String("host", r.Host), slog.String("request_id", r.ID))
 		clear = append(clear, c.Clear)
 	}
