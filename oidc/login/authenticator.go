@@ -11,15 +11,21 @@ import (
 )
 
 // Authenticator recognises the sessions of one provider; with tokens it loads them
-// too. On a host that does not sign in with the provider it recognises nobody.
-func (l *Login) Authenticator(provider string, tokens bool) authz.Authenticator {
-	return &recogniser{login: l, provider: provider, tokens: tokens}
+// too. On a host that does not sign in with the provider it recognises nobody. choice
+// are all providers of a rule that has several: who has no session chooses among them.
+func (l *Login) Authenticator(provider string, tokens bool, choice ...string) authz.Authenticator {
+	a := &recogniser{login: l, provider: provider, tokens: tokens}
+	if len(choice) > 1 {
+		a.chooser = l.Address("start") + "?provider=" + strings.Join(choice, ",") + "&rd="
+	}
+	return a
 }
 
 type recogniser struct {
 	login    *Login
 	provider string
 	tokens   bool
+	chooser  string // address that lets choose, up to and with "rd="; empty: there is no choice
 }
 
 // over is the error for a cookie of ours that is known to be good for nothing more.
@@ -32,7 +38,7 @@ func (e *over) Error() string { return e.why }
 func (e *over) Unwrap() error { return authz.ErrBadCredentials }
 
 func (a *recogniser) gate(r *authz.Request) *gate {
-	if s := a.login.hosts[r.Host]; s != nil && a.provider != "" {
+	if s := a.login.hosts[r.Host]; s != nil {
 		return s.gate(a.provider)
 	}
 	return nil
@@ -92,7 +98,11 @@ func (a *recogniser) Challenge(r *authz.Request, err error) authz.Challenge {
 		return authz.Challenge{}
 	}
 	c := authz.Challenge{WWWAuthenticate: g.challenge}
-	c.Location = g.start + escape(requestAddress(r, a.login.cfg.Prefix))
+	start := g.start
+	if a.chooser != "" {
+		start = a.chooser
+	}
+	c.Location = start + escape(requestAddress(r, a.login.cfg.Prefix))
 	if dead, ok := errors.AsType[*over](err); ok {
 		if r.Caller == authz.Navigation {
 			// Scripts of one tab still send what a login in another tab has just

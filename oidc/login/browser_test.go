@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -50,16 +49,20 @@ func newWorld(t *testing.T, change ...func(*login.Config)) *world {
 	w.ring = check(seal.NewRing([]seal.Key{seal.NewKey(time.Now())}, 0, nil))(t)
 	w.store = &faultyStore{Store: session.NewMemory(0)}
 	w.sessions = check(session.New(session.Config{Store: w.store, Ring: w.ring, IdleTimeout: time.Hour, AbsoluteTimeout: 12 * time.Hour}))(t)
-	cfg := login.Config{
-		Prefix: "/oauth2", Hosts: []login.Host{{Name: host, Origin: "http://app.localhost:8000", Providers: []string{"corp"}}},
-		Providers: []*oidc.Provider{w.provider}, Sessions: w.sessions, Ring: w.ring, CheckTimeout: 5 * time.Second,
-		Log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: w.now,
-	}
+	cfg := w.config()
 	for _, f := range change {
 		f(&cfg)
 	}
 	w.assemble(cfg)
 	return w
+}
+
+func (w *world) config() login.Config {
+	return login.Config{
+		Prefix: "/oauth2", Hosts: []login.Host{{Name: host, Origin: "http://app.localhost:8000", Providers: []string{"corp"}}},
+		Providers: []*oidc.Provider{w.provider}, Sessions: w.sessions, Ring: w.ring, CheckTimeout: 5 * time.Second,
+		Log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: w.now,
+	}
 }
 
 func (w *world) newProvider(name, issuer string) *oidc.Provider {
@@ -107,6 +110,7 @@ type faultyStore struct {
 	session.Store
 	down                 atomic.Bool
 	creates, loads, ends atomic.Int64
+	puts, takes          atomic.Int64
 }
 
 var errStoreDown = errors.New("store is down")
@@ -140,6 +144,22 @@ func (s *faultyStore) Get(ctx context.Context, name string) ([]byte, error) {
 		return nil, errStoreDown
 	}
 	return s.Store.Get(ctx, name)
+}
+
+func (s *faultyStore) Put(ctx context.Context, name string, value []byte, life time.Duration) ([]byte, error) {
+	s.puts.Add(1)
+	if s.down.Load() {
+		return nil, errStoreDown
+	}
+	return s.Store.Put(ctx, name, value, life)
+}
+
+func (s *faultyStore) Take(ctx context.Context, name string) ([]byte, error) {
+	s.takes.Add(1)
+	if s.down.Load() {
+		return nil, errStoreDown
+	}
+	return s.Store.Take(ctx, name)
 }
 
 // browser keeps cookies as a browser does and checks those it is given (C3).
@@ -282,13 +302,10 @@ func (b *browser) start(target string) string {
 // callback that it sends the browser to.
 func (b *browser) atProvider(address string) string {
 	b.w.t.Helper()
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	req := check(http.NewRequestWithContext(b.w.t.Context(), http.MethodGet, address, http.NoBody))(b.w.t)
-	res := check(client.Do(req))(b.w.t)
-	defer res.Body.Close()
-	target, ok := strings.CutPrefix(res.Header.Get("Location"), "http://app.localhost:8000")
+	to := b.w.atProvider(address)
+	target, ok := strings.CutPrefix(to, "http://app.localhost:8000")
 	if !ok {
-		b.w.t.Fatalf("the provider answered %d, location %q", res.StatusCode, res.Header.Get("Location"))
+		b.w.t.Fatalf("the provider sends the browser to %q", to)
 	}
 	return target
 }

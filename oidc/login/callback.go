@@ -42,14 +42,14 @@ func (l *Login) callback(ctx context.Context, r *authz.Request) authz.Response {
 	}
 	a, ok := l.attemptOf(r, st)
 	if !ok {
-		return l.lost(ctx, r, st)
+		return l.missed(ctx, r, "no_cookie", l.hosts[r.Host].gateOf(st.gate), st)
 	}
 	if age := l.cfg.Now().Sub(a.created); age >= attemptLife {
 		return l.expired(r, st, a.cookie())
 	}
-	g := l.hosts[r.Host].gate(a.provider)
-	if a.provider != st.provider || g == nil { // the configuration has changed meanwhile
-		return l.refuse(r, "unknown_provider", l.drop(l.againPage("This way to sign in is gone", "The provider is no longer in use here.", st.address), a))
+	g := l.hosts[r.Host].gateOf(a.gate)
+	if a.gate != st.gate || g == nil { // the configuration has changed meanwhile
+		return l.refuse(r, "unknown_provider", drop(l.againPage("This way to sign in is gone", "The provider is no longer in use here.", l.back(st)), a.cookie()))
 	}
 	repeats, _ := strconv.ParseUint(q[repeatParam], 10, 8) // of a stranger: at worst no code is sent
 	return l.answer(ctx, r, q, &arrival{state: st, attempt: a, gate: g, repeats: int(repeats)})
@@ -72,59 +72,31 @@ func (l *Login) answer(ctx context.Context, r *authz.Request, q query, in *arriv
 	}
 	if err := in.gate.provider.CheckIssuer(q["iss"], count); err != nil { // RFC 9207 section 2.4, for errors too
 		if errors.Is(err, oidc.ErrUnavailable) {
-			return l.refuse(r, "provider_unavailable", providerDownPage(in.gate, in.state.address))
+			return l.refuse(r, "provider_unavailable", providerDownPage(l.anew(in.gate, in.state)))
 		}
-		return l.refuse(r, "wrong_issuer", l.drop(l.againPage("The sign-in was refused", "The answer comes from another sign-in service than the one you were sent to.", in.state.address), in.attempt))
+		return l.refuse(r, "wrong_issuer", drop(l.againPage("The sign-in was refused", "The answer comes from another sign-in service than the one you were sent to.", l.back(in.state)), in.attempt.cookie()))
 	}
 	if code, failed := q["error"]; failed {
 		return l.denied(r, in, code, q["error_description"])
 	}
 	code := q["code"]
 	if code == "" || len(code) > maxCode || !printable(code) { // RFC 6749 appendix A.11
-		return l.refuse(r, "bad_code", l.drop(l.againPage("The sign-in was refused", "The answer of the sign-in service is incomplete.", in.state.address), in.attempt))
+		return l.refuse(r, "bad_code", drop(l.againPage("The sign-in was refused", "The answer of the sign-in service is incomplete.", l.back(in.state)), in.attempt.cookie()))
 	}
 	return l.land(ctx, r, code, in)
 }
 
-// lost handles a state whose cookie is gone: it is never redeemed. Who has a live
-// session was only late (a reload, the back button); everybody else starts again,
-// unless it cannot be told who has one.
-func (l *Login) lost(ctx context.Context, r *authz.Request, st state) authz.Response {
-	now, s := l.cfg.Now(), l.hosts[r.Host]
-	var outage error
-	for _, g := range s.gates {
-		switch _, err := l.recognise(ctx, r, g, false); {
-		case err == nil:
-			return Redirect(http.StatusSeeOther, st.address)
-		case !errors.Is(err, authz.ErrNoCredentials) && !errors.Is(err, authz.ErrBadCredentials):
-			outage = err
-		}
-	}
-	if outage != nil {
-		return l.refuse(r, "store_unavailable", storeDownPage(), slog.String("error", outage.Error()))
-	}
-	if now.Sub(st.created) >= attemptLife {
-		return l.expired(r, st, "")
-	}
-	g := s.gate(st.provider)
-	if g == nil { // the configuration has changed meanwhile
-		g = s.gates[0]
-	}
-	l.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "login_refused", slog.String("reason", "no_cookie"), slog.String("host", r.Host), slog.String("request_id", r.ID))
-	return Redirect(http.StatusSeeOther, g.start+escape(st.address)+"&again="+st.trail.again(now).String())
-}
-
 func (l *Login) expired(r *authz.Request, st state, cookie string) authz.Response {
-	p := l.againPage("The sign-in took too long", "More than ten minutes have passed since it began.", st.address)
+	p := l.againPage("The sign-in took too long", "More than ten minutes have passed since it began.", l.back(st))
 	if cookie != "" {
 		p.Header = append(p.Header, clearCookie(cookie))
 	}
 	return l.refuse(r, "expired", p)
 }
 
-// drop deletes the attempt's cookie with the answer: it is used up.
-func (l *Login) drop(p Page, a attempt) Page {
-	p.Header = append(p.Header, clearCookie(a.cookie()))
+// drop deletes a pending cookie with the answer: it is used up.
+func drop(p Page, cookie string) Page {
+	p.Header = append(p.Header, clearCookie(cookie))
 	return p
 }
 
@@ -135,14 +107,14 @@ func (l *Login) denied(r *authz.Request, in *arrival, code, description string) 
 	p := Page{Status: http.StatusForbidden, Title: "The sign-in service said no", Quote: strings.TrimSuffix(code+": "+description, ": ")}
 	switch code {
 	case "temporarily_unavailable", "server_error":
-		p = providerDownPage(in.gate, in.state.address)
+		p = providerDownPage(l.anew(in.gate, in.state))
 	case "access_denied":
 		p.Text = []string{"The sign-in was cancelled there, or your account may not use this application. It says:"}
 	default:
 		p.Text = []string{"The sign-in could not be completed. Tell whoever runs this site what it says:"}
 	}
-	p.Actions = []Action{{Label: "Start again", Address: in.gate.start + escape(in.state.address)}}
-	return l.refuse(r, "provider_error", l.drop(p, in.attempt), slog.String("error", code), slog.String("error_description", description))
+	p.Actions = []Action{{Label: "Start again", Address: l.anew(in.gate, in.state)}}
+	return l.refuse(r, "provider_error", drop(p, in.attempt.cookie()), slog.String("error", code), slog.String("error_description", description))
 }
 
 // land redeems the code, or joins the redemption that is under way, and answers
@@ -151,7 +123,7 @@ func (l *Login) land(ctx context.Context, r *authz.Request, code string, in *arr
 	fl, owner, err := l.flights.join(in.attempt.mark, l.cfg.Now())
 	switch {
 	case errors.Is(err, errUsed):
-		return l.refuse(r, "replayed", l.drop(l.againPage("This sign-in is finished", "Its answer was used before.", in.state.address), in.attempt))
+		return l.refuse(r, "replayed", drop(l.againPage("This sign-in is finished", "Its answer was used before.", l.back(in.state)), in.attempt.cookie()))
 	case err != nil:
 		return l.refuse(r, "overloaded", busyPage())
 	case owner:
@@ -168,7 +140,7 @@ func (l *Login) land(ctx context.Context, r *authz.Request, code string, in *arr
 	defer limit.Stop()
 	select {
 	case <-fl.done:
-		return l.landed(r, in, fl)
+		return l.landed(ctx, r, in, fl)
 	case <-limit.C:
 	case <-ctx.Done():
 	}
@@ -179,7 +151,7 @@ func (l *Login) land(ctx context.Context, r *authz.Request, code string, in *arr
 // request, so it says which one it is.
 func (l *Login) working(r *authz.Request, in *arrival) authz.Response {
 	if in.repeats >= maxRepeats {
-		return l.refuse(r, "too_slow", l.drop(l.againPage("The sign-in took too long", "The sign-in service did not answer in time.", in.gate.start+escape(in.state.address)), in.attempt))
+		return l.refuse(r, "too_slow", drop(l.againPage("The sign-in took too long", "The sign-in service did not answer in time.", l.anew(in.gate, in.state)), in.attempt.cookie()))
 	}
 	query := r.RawQuery
 	if i := strings.LastIndex(query, "&"+repeatParam+"="); i >= 0 {
@@ -221,6 +193,7 @@ func (l *Login) redeem(ctx context.Context, r *authz.Request, code string, in *a
 	if in.repeats > 0 && !again {
 		return made{}, errElsewhere
 	}
+	asked := l.cfg.Now()
 	grant, err := in.gate.provider.Exchange(ctx, code, in.attempt.verifier, in.gate.redirectURI, in.attempt.nonce)
 	if errors.Is(err, oidc.ErrRejected) { // perhaps because another replica was faster
 		if m, again := l.madeBefore(ctx, in.attempt); again == nil {
@@ -231,20 +204,33 @@ func (l *Login) redeem(ctx context.Context, r *authz.Request, code string, in *a
 		return made{}, fmt.Errorf("exchange: %w", err)
 	}
 	id, s, err := l.cfg.Sessions.Create(ctx, in.attempt.mark, session.Session{
-		Identity: grant.Identity,
-		Tokens: &session.Tokens{
-			Access: grant.Access, Refresh: grant.Refresh, ID: grant.IDToken,
-			AccessExpires: grant.AccessExpires, ProviderSession: grant.ProviderSession,
-		},
+		Identity: grant.Identity, Asked: asked, Until: l.until(grant),
+		Tokens:  tokensOf(grant),
 		Summary: session.Summary{Device: device(r), Address: clip(r.Peer.Client, 64)},
 	})
 	if err != nil {
 		return made{}, fmt.Errorf("create session: %w", err)
 	}
 	l.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "signed_in",
-		slog.String("provider", in.attempt.provider), slog.String("issuer", s.Identity.Issuer), slog.String("subject", s.Identity.Subject),
+		slog.String("provider", in.gate.provider.Name()), slog.String("issuer", s.Identity.Issuer), slog.String("subject", s.Identity.Subject),
 		slog.String("session", s.Handle.Name()), slog.String("host", r.Host), slog.String("request_id", r.ID))
 	return made{id, s.Expires}, nil
+}
+
+// until is the end of a session that nothing can renew, where the operator wants users
+// to sign in again rather than live on with what was true at their login.
+func (l *Login) until(g *oidc.Grant) time.Time {
+	if !l.cfg.Reauthenticate || g.Refresh != "" {
+		return time.Time{}
+	}
+	return g.AccessExpires
+}
+
+func tokensOf(g *oidc.Grant) *session.Tokens {
+	return &session.Tokens{
+		Access: g.Access, Refresh: g.Refresh, ID: g.IDToken,
+		AccessExpires: g.AccessExpires, ProviderSession: g.ProviderSession,
+	}
 }
 
 func (l *Login) madeBefore(ctx context.Context, a attempt) (made, error) {
@@ -277,23 +263,35 @@ func (l *Login) endOld(ctx context.Context, r *authz.Request, old []card, m made
 }
 
 // landed answers with the result of a flight.
-func (l *Login) landed(r *authz.Request, in *arrival, fl *flight) authz.Response {
+func (l *Login) landed(ctx context.Context, r *authz.Request, in *arrival, fl *flight) authz.Response {
 	switch err := fl.err; {
 	case err == nil:
-		cookie := l.sealCard(in.gate, card{fl.made.id, fl.made.expires, in.state.trail})
-		return Redirect(http.StatusSeeOther, in.state.address, setCookie(in.gate.cookie, cookie, 0), clearCookie(in.attempt.cookie()))
+		return l.signedIn(ctx, r, in, fl.made)
 	case errors.Is(err, errElsewhere):
 		return l.working(r, in)
 	case errors.Is(err, oidc.ErrRejected):
-		p := l.againPage("The sign-in was refused", "The answer of the sign-in service did not pass the checks, or was used before.", in.gate.start+escape(in.state.address))
-		return l.refuse(r, "rejected", l.drop(p, in.attempt), slog.String("error", err.Error()))
+		p := l.againPage("The sign-in was refused", "The answer of the sign-in service did not pass the checks, or was used before.", l.anew(in.gate, in.state))
+		return l.refuse(r, "rejected", drop(p, in.attempt.cookie()), slog.String("error", err.Error()))
 	case errors.Is(err, oidc.ErrUnavailable):
-		return l.refuse(r, "provider_unavailable", providerDownPage(in.gate, in.state.address), slog.String("error", err.Error()))
+		return l.refuse(r, "provider_unavailable", providerDownPage(l.anew(in.gate, in.state)), slog.String("error", err.Error()))
 	case errors.Is(err, session.ErrFull):
 		return l.refuse(r, "store_full", busyPage())
 	default:
 		return l.refuse(r, "store_unavailable", storeDownPage(), slog.String("error", err.Error()))
 	}
+}
+
+// signedIn gives the browser its cookie and sends it where the login was for. On the
+// login host that cookie saves the way to the provider for the next application.
+func (l *Login) signedIn(ctx context.Context, r *authz.Request, in *arrival, m made) authz.Response {
+	cookies := []authz.Field{
+		setCookie(in.gate.cookie, l.sealCard(in.gate, card{m.id, m.expires, in.state.trail}), 0),
+		clearCookie(in.attempt.cookie()),
+	}
+	if in.state.ask != nil {
+		return l.handOver(ctx, r, in.state.ask, m, cookies...)
+	}
+	return Redirect(http.StatusSeeOther, in.state.address, cookies...)
 }
 
 func busyPage() Page {

@@ -387,6 +387,11 @@ func TestLoopIsBroken(t *testing.T) {
 // forget ends the browser's session behind its back.
 func (w *world) forget(b *browser) {
 	w.t.Helper()
+	w.forgetAt(host, b)
+}
+
+func (w *world) forgetAt(host string, b *browser) {
+	w.t.Helper()
 	r := check(authz.NewRequest(authz.Raw{Method: "GET", Authority: host, Target: "/", Header: authz.Header{{Name: "cookie", Value: b.cookies()}}}))(w.t)
 	for _, c := range w.login.Carried(r) {
 		if err := w.sessions.End(w.t.Context(), c.ID); err != nil {

@@ -1,9 +1,14 @@
-// Package login signs browsers in: start, callback, and the session cookie.
+// Package login signs browsers in: start, callback, hand-over, and the session cookie.
 //
 // A login that has not finished writes nothing on the server: it lives in a
 // sealed state parameter and a sealed cookie that only together redeem a code.
 // A finished login creates a record and gives the browser one sealed cookie, bound
 // to host, provider, issuer and client. The browser never holds a token.
+//
+// With a login host the providers know one address only, and a login has three
+// steps: (a) an application host remembers where the browser wants to go and sends it
+// to the login host, (b) the login host finds or makes the session and offers it once
+// under a code, (c) the application host takes it and sets a cookie of its own for it.
 package login
 
 import (
@@ -20,54 +25,35 @@ import (
 	"github.com/gatehouse-mesh/gatehouse/session/seal"
 )
 
-// Host is an application host that signs in by itself.
-type Host struct {
-	Name      string   // as in authz.Request.Host
-	Origin    string   // https://app.example.com, or http://app.localhost:10000
-	Providers []string // names of providers that its rules use, in order
-}
-
 // Config is what a Login works with.
 type Config struct {
-	Prefix       string // "/oauth2"
-	Hosts        []Host
-	Providers    []*oidc.Provider
-	Sessions     *session.Manager
-	Ring         *seal.Ring
-	CheckTimeout time.Duration // how long an answer may take before the "still working" page; default 800 ms
-	ReplacedLife time.Duration // how long the session that a new login replaces lives on; default 5 s
-	Log          *slog.Logger  // events such as signed_in, login_refused: named scalars, never a secret; nil: none
-	Now          func() time.Time
+	Prefix         string // "/oauth2"
+	Hosts          []Host // each signs in by itself, or all with LoginHost
+	LoginHost      *Host  // the one host whose callback the providers know; with every provider of Hosts, and none of them
+	Providers      []*oidc.Provider
+	Sessions       *session.Manager
+	Ring           *seal.Ring
+	CheckTimeout   time.Duration // how long an answer may take before the "still working" page; default 800 ms
+	ReplacedLife   time.Duration // how long the session that a new login replaces lives on; default 5 s
+	Reauthenticate bool          // a session without a refresh token ends with its access token, when its end is known
+	Log            *slog.Logger  // events such as signed_in, login_refused: named scalars, never a secret; nil: none
+	Now            func() time.Time
 }
 
 // Login serves the endpoints and recognises sessions. It is safe for concurrent use.
 type Login struct {
-	cfg      Config
-	hosts    map[string]*site
-	states   *seal.Box // the state parameter: a stranger makes as many as he likes
-	pending  *seal.Box // cookies of pending logins, likewise
-	sessions *seal.Box // session cookies
-	flights  *flights
-	detached sync.WaitGroup // code exchanges, and sessions about to be ended
-	leave    sync.Once      // closes leaving
-	leaving  chan struct{}
-}
-
-// site is a host with its providers.
-type site struct {
-	Host
-	gates []*gate
-}
-
-// gate is one provider on one host.
-type gate struct {
-	provider    *oidc.Provider
-	host        string
-	redirectURI string
-	cookie      string // name of the session cookie
-	bind        string // what the session cookie is bound to
-	challenge   string // WWW-Authenticate
-	start       string // address that starts a login, up to and with "rd="
+	cfg       Config
+	hosts     map[string]*site
+	loginSite *site     // nil without a login host
+	states    *seal.Box // the state parameter: a stranger makes as many as he likes
+	pending   *seal.Box // cookies of pending logins, likewise
+	errands   *seal.Box // cookies of logins that the login host does for us, likewise
+	asks      *seal.Box // the req parameter, likewise
+	sessions  *seal.Box // session cookies
+	flights   *flights
+	detached  sync.WaitGroup // code exchanges, and sessions about to be ended
+	leave     sync.Once      // closes leaving
+	leaving   chan struct{}
 }
 
 // New checks cfg and prepares everything. It does no I/O.
@@ -95,100 +81,13 @@ func New(cfg Config) (*Login, error) {
 		hosts:    make(map[string]*site),
 		states:   cfg.Ring.WideBox("login state"),
 		pending:  cfg.Ring.WideBox("pending login"),
+		errands:  cfg.Ring.WideBox("pending hand-over"),
+		asks:     cfg.Ring.WideBox("hand-over request"),
 		sessions: cfg.Ring.Box("session cookie"),
 		flights:  newFlights(),
 		leaving:  make(chan struct{}),
 	}
 	return l, l.addHosts()
-}
-
-func (l *Login) addHosts() error {
-	providers := make(map[string]*oidc.Provider)
-	for _, p := range l.cfg.Providers {
-		if !validProvider(p.Name()) {
-			return fmt.Errorf("login: provider name %q is not a lower-case name of up to 32 letters, digits and dashes, or is \"p\"", p.Name())
-		}
-		if p.ClientID() == "" {
-			return fmt.Errorf("login: provider %q has no client, so nobody can sign in with it", p.Name())
-		}
-		providers[p.Name()] = p
-	}
-	for _, h := range l.cfg.Hosts {
-		if err := checkOrigin(h); err != nil {
-			return err
-		}
-		if l.hosts[h.Name] != nil {
-			return fmt.Errorf("login: host %q is given twice", h.Name)
-		}
-		s := &site{Host: h}
-		for _, name := range h.Providers {
-			p := providers[name]
-			if p == nil {
-				return fmt.Errorf("login: host %q names provider %q, which is not there", h.Name, name)
-			}
-			s.gates = append(s.gates, l.gate(h, p))
-		}
-		if len(s.gates) == 0 {
-			return fmt.Errorf("login: host %q has no provider", h.Name)
-		}
-		l.hosts[h.Name] = s
-	}
-	return nil
-}
-
-func (l *Login) gate(h Host, p *oidc.Provider) *gate {
-	cookie := authz.CookiePrefix + p.Name()
-	start := l.Address("start")
-	query := "?rd="
-	if len(h.Providers) > 1 {
-		query = "?provider=" + p.Name() + "&rd="
-	}
-	return &gate{
-		provider:    p,
-		host:        h.Name,
-		redirectURI: h.Origin + l.Address("callback"),
-		cookie:      cookie,
-		bind:        string(pack(h.Name, cookie, p.Issuer(), p.ClientID())),
-		challenge:   fmt.Sprintf("Cookie form-action=%q, cookie-name=%q", start, cookie),
-		start:       start + query,
-	}
-}
-
-func validPrefix(prefix string) bool {
-	return len(prefix) > 1 && prefix[len(prefix)-1] != '/' && localAddress(prefix) && !strings.ContainsAny(prefix, `?%;"`)
-}
-
-func validProvider(name string) bool {
-	for i := range len(name) {
-		c := name[i]
-		if letter := 'a' <= c && c <= 'z'; !letter && (i == 0 || (c < '0' || c > '9') && c != '-') {
-			return false
-		}
-	}
-	return name != "" && len(name) <= 32 && name != "p"
-}
-
-// checkOrigin wants scheme://name[:port], with http on loopback names only: elsewhere
-// a browser drops our cookies, and the code would travel in the clear.
-func checkOrigin(h Host) error {
-	scheme, rest, _ := strings.Cut(h.Origin, "://")
-	port, ok := strings.CutPrefix(rest, h.Name)
-	loopback := h.Name == "localhost" || h.Name == "127.0.0.1" || strings.HasSuffix(h.Name, ".localhost")
-	switch {
-	case h.Name == "" || !ok || port != "" && !validPort(port):
-		return fmt.Errorf("login: origin %q is not https://%s with at most a port behind it", h.Origin, h.Name)
-	case scheme == "https", scheme == "http" && loopback:
-		return nil
-	default:
-		return fmt.Errorf("login: origin %q must begin with https:// (http is for loopback names only)", h.Origin)
-	}
-}
-
-func validPort(s string) bool {
-	if len(s) < 2 || len(s) > 6 || s[0] != ':' {
-		return false
-	}
-	return strings.Trim(s[1:], "0123456789") == ""
 }
 
 // Address returns the path of one of our endpoints.
@@ -206,33 +105,26 @@ func (l *Login) Host(name string) (Host, bool) {
 // Endpoint returns the endpoint at host and path, or nil. Everything below Prefix
 // on a known host is ours: what is not known there is a 404.
 func (l *Login) Endpoint(host, path string) authz.Endpoint {
-	if l.hosts[host] == nil {
+	s := l.hosts[host]
+	if s == nil {
 		return nil
 	}
 	name, ok := strings.CutPrefix(path, l.cfg.Prefix)
 	if !ok || name != "" && name[0] != '/' {
 		return nil
 	}
-	switch name {
-	case "/start":
+	switch {
+	case name == "/start":
 		return l.start
-	case "/callback":
+	case name == "/callback" && !s.handsOver:
 		return l.callback
-	case "/userinfo":
+	case name == "/handoff" && s.handsOver:
+		return l.handoff
+	case name == "/userinfo":
 		return l.userinfo
 	default:
 		return notFound
 	}
-}
-
-// gate finds a provider of a host; with an empty name the only one, or the first.
-func (s *site) gate(provider string) *gate {
-	for _, g := range s.gates {
-		if provider == "" || g.provider.Name() == provider {
-			return g
-		}
-	}
-	return nil
 }
 
 // Wait returns when detached work (code exchanges, the end of replaced sessions) is
