@@ -16,8 +16,9 @@ const (
 // endings are those of the last minute, by any replica, oldest first. A store that
 // fails over to a copy of itself can lose a delete: then they are repeated.
 type endings struct {
-	mu   sync.Mutex // guards all below
-	list []ending
+	mu    sync.Mutex // guards all below
+	list  []ending
+	known map[Handle]bool // those of list: each is told several times
 }
 
 type ending struct {
@@ -29,9 +30,16 @@ func (e *endings) add(h Handle, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.sweep(now)
-	if len(e.list) == maxEndings {
-		e.list = e.list[1:]
+	if e.known[h] {
+		return
 	}
+	if len(e.list) == maxEndings {
+		e.drop()
+	}
+	if e.known == nil {
+		e.known = map[Handle]bool{}
+	}
+	e.known[h] = true
 	e.list = append(e.list, ending{h, now})
 }
 
@@ -49,8 +57,14 @@ func (e *endings) recent(now time.Time) []Handle {
 // sweep drops what is too old. e.mu is held.
 func (e *endings) sweep(now time.Time) {
 	for len(e.list) > 0 && now.Sub(e.list[0].at) > endingsKept {
-		e.list = e.list[1:]
+		e.drop()
 	}
+}
+
+// drop forgets the oldest. e.mu is held.
+func (e *endings) drop() {
+	delete(e.known, e.list[0].handle)
+	e.list = e.list[1:]
 }
 
 // Run follows endings until ctx ends, and then returns nil. While it runs and the
