@@ -5,16 +5,31 @@ import (
 	"net/http"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/gatehouse-mesh/gatehouse/authz"
 )
 
-// Check answers one request of Envoy. The error is always nil: to Envoy an RPC
-// error is no denial. A nil request is denied.
+// Check answers one request of Envoy given in go-control-plane's types: for callers in
+// this process. Served calls take the same way without the types. A nil request is
+// denied, and so is one that cannot be encoded; the error is nil unless our own answer
+// does not decode.
 func (s *Server) Check(ctx context.Context, in *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	return s.check(ctx, in), nil
+	c := check{err: errUndecodable}
+	if data, err := proto.Marshal(in); err == nil && in != nil {
+		c = read(data)
+	}
+	out := new(authv3.CheckResponse)
+	if err := proto.Unmarshal(s.check(ctx, &c, nil), out); err != nil {
+		return nil, status.Error(codes.Internal, "the answer does not decode")
+	}
+	return out, nil
 }
 
-func (s *Server) check(call context.Context, in *authv3.CheckRequest) (out *authv3.CheckResponse) {
+// check appends the answer to buf. It never fails: to Envoy an RPC error is no denial.
+func (s *Server) check(call context.Context, in *check, buf []byte) (out []byte) {
 	defer func() {
 		if recover() != nil { // outside decide: in Current or Trace, so there may be nobody to tell
 			out = bare(http.StatusInternalServerError)
@@ -26,10 +41,10 @@ func (s *Server) check(call context.Context, in *authv3.CheckRequest) (out *auth
 	}
 	ctx, end := s.trace(call)
 	r, d := s.decide(ctx, a, in)
-	out, valid := write(r, &d)
+	out, valid := write(buf, r, &d)
 	if !valid { // a mistake of ours: authz checks what it sets
 		d = a.Fail(r, http.StatusInternalServerError, authz.ReasonPanic)
-		if out, valid = write(r, &d); !valid {
+		if out, valid = write(buf, r, &d); !valid {
 			out = bare(http.StatusInternalServerError)
 		}
 	}
@@ -38,7 +53,7 @@ func (s *Server) check(call context.Context, in *authv3.CheckRequest) (out *auth
 }
 
 // decide turns every way to fail into a decision.
-func (s *Server) decide(call context.Context, a *authz.Authorizer, in *authv3.CheckRequest) (r *authz.Request, d authz.Decision) {
+func (s *Server) decide(call context.Context, a *authz.Authorizer, in *check) (r *authz.Request, d authz.Decision) {
 	r = &authz.Request{}
 	defer func() {
 		if v := recover(); v != nil {
@@ -47,7 +62,7 @@ func (s *Server) decide(call context.Context, a *authz.Authorizer, in *authv3.Ch
 	}()
 	busy := s.inFlight.Add(1) > int64(s.cfg.MaxInFlight)
 	defer s.inFlight.Add(-1)
-	raw, unread := read(call, in, s.cfg.Client)
+	raw, unread := in.raw(call, s.cfg.Client)
 	r, err := authz.NewRequest(raw)
 	switch {
 	case busy:
