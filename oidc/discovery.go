@@ -20,8 +20,9 @@ const (
 // metadata is what we use of a discovery document (OpenID Connect Discovery 1.0
 // section 3), checked.
 type metadata struct {
-	authorization, token, jwks, userinfo, endSession string // userinfo and endSession may be empty
-	callbackIssuer                                   bool   // RFC 9207 section 3
+	authorization, token, jwks       string
+	userinfo, endSession, revocation string // may be empty
+	callbackIssuer                   bool   // RFC 9207 section 3
 }
 
 // ourParams are the authorization parameters that nobody else may set, neither
@@ -55,6 +56,7 @@ func parseMetadata(body []byte, issuer string, client *ClientConfig) (*metadata,
 		{"token_endpoint", &m.token, login},
 		{"userinfo_endpoint", &m.userinfo, login && client.Userinfo},
 		{"end_session_endpoint", &m.endSession, false},
+		{"revocation_endpoint", &m.revocation, false}, // RFC 8414 section 2
 	} {
 		if *e.to, err = endpoint(doc, e.member, plain, e.required); err != nil {
 			return nil, fmt.Errorf("discovery document: %w", err)

@@ -11,7 +11,7 @@ import (
 )
 
 // post sends a form to the token or revocation endpoint, authenticated as the
-// configuration says. x/oauth2 would guess the method, and decode loosely. Errors
+// configuration says (RFC 7009 section 2.1: the same for both). x/oauth2 would guess the method, and decode loosely. Errors
 // wrap ErrUnavailable; every status but a redirect is an answer.
 func (p *Provider) post(ctx context.Context, endpoint string, form url.Values) (*answer, error) {
 	c := p.cfg.Client

@@ -21,7 +21,7 @@ func ParseMetadata(document []byte, issuer string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []string{m.authorization, m.token, m.jwks, m.userinfo, m.endSession}, nil
+	return []string{m.authorization, m.token, m.jwks, m.userinfo, m.endSession, m.revocation}, nil
 }
 
 // ParseTokens shows the strict reader of token responses to its tests.

@@ -57,8 +57,8 @@ type ProviderConfig struct {
 	Now        func() time.Time // default time.Now
 }
 
-// Provider is one issuer: discovery, keys, code exchange, refresh. Safe for
-// concurrent use.
+// Provider is one issuer: discovery, keys, code exchange, refresh, revocation,
+// logout tokens. Safe for concurrent use.
 type Provider struct {
 	cfg       ProviderConfig
 	client    *http.Client
@@ -66,6 +66,7 @@ type Provider struct {
 	meta      atomic.Pointer[metadata] // nil until read
 	flight    singleflight.Group
 	refreshes *breaker
+	revokes   *breaker // apart: that revoking fails says nothing about refreshing
 
 	mu      sync.Mutex // guards the fields below
 	read    time.Time  // of the last good discovery
@@ -97,7 +98,10 @@ func NewProvider(cfg ProviderConfig) (*Provider, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("provider %q: %w", cfg.Name, err)
 	}
-	p := &Provider{cfg: cfg, client: limited(cfg.HTTP), refreshes: newBreaker(cfg.Now, maxRefreshes)}
+	p := &Provider{
+		cfg: cfg, client: limited(cfg.HTTP),
+		refreshes: newBreaker(cfg.Now, maxRefreshes), revokes: newBreaker(cfg.Now, maxRevokes),
+	}
 	p.keys = newRemoteKeys(RemoteKeysConfig{HTTP: cfg.HTTP, MaxStale: cfg.MaxStale, Now: cfg.Now}, func(ctx context.Context) (string, error) {
 		m, err := p.discovered(ctx)
 		if err != nil {

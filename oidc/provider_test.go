@@ -118,6 +118,8 @@ func TestDiscoveryRefuses(t *testing.T) {
 		"user":                   js(with(m, "token_endpoint", "https://a:b@idp.test/token")),
 		"fragment":               js(with(m, "token_endpoint", "https://idp.test/token#x")),
 		"query sets ours":        js(with(m, "authorization_endpoint", i.URL+"/authorize?redirect_uri=https://evil.test")),
+		"K9 revocation":          js(with(m, "revocation_endpoint", "http://idp.test/revoke")),
+		"end_session a number":   js(with(m, "end_session_endpoint", 1)),
 		"file":                   js(with(m, "jwks_uri", "file:///etc/passwd")),
 		"iss parameter a string": js(with(m, "authorization_response_iss_parameter_supported", "true")),
 		"HTML":                   "<html>",
@@ -338,7 +340,7 @@ func TestIDTokenSignature(t *testing.T) {
 // An issuer on https does not send us to plain http, not even on this machine.
 func TestDiscoveryOfHTTPSIssuer(t *testing.T) {
 	t.Parallel()
-	for _, member := range []string{"jwks_uri", "token_endpoint", "authorization_endpoint", "end_session_endpoint"} {
+	for _, member := range []string{"jwks_uri", "token_endpoint", "authorization_endpoint", "end_session_endpoint", "revocation_endpoint"} {
 		tr, client := fakeNetwork()
 		doc := map[string]any{"issuer": "https://idp.test", "authorization_endpoint": "https://idp.test/a", "token_endpoint": "https://idp.test/t", "jwks_uri": "https://idp.test/k"}
 		tr.answers[pathDiscovery] = js(with(doc, member, "http://127.0.0.1:9/x"))

@@ -148,12 +148,13 @@ const (
 	pathJWKS      = "/jwks"
 	pathToken     = "/token"
 	pathUserinfo  = "/userinfo"
+	pathRevoke    = "/revoke"
 )
 
 func newIssuer(t *testing.T) *issuer {
 	t.Helper()
 	i := &issuer{t: t, handlers: map[string]http.HandlerFunc{}, hits: map[string]*atomic.Int64{}}
-	for _, p := range []string{pathDiscovery, pathJWKS, pathToken, pathUserinfo} {
+	for _, p := range []string{pathDiscovery, pathJWKS, pathToken, pathUserinfo, pathRevoke} {
 		i.hits[p] = new(atomic.Int64)
 	}
 	i.Server = httptest.NewServer(i)
@@ -221,6 +222,7 @@ func (i *issuer) metadata() map[string]any {
 		"jwks_uri":               i.URL + pathJWKS,
 		"userinfo_endpoint":      i.URL + pathUserinfo,
 		"end_session_endpoint":   i.URL + "/end",
+		"revocation_endpoint":    i.URL + pathRevoke,
 	}
 }
 
