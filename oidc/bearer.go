@@ -220,6 +220,9 @@ func (v *Verifier) verify(ctx context.Context, t *signedToken, hash tokenHash) (
 	if !t.typed("jwt", "at+jwt") {
 		return nil, fmt.Errorf("typ %.40q is not an access token's", t.typ)
 	}
+	if tellsLogout(t.claims) {
+		return nil, errors.New("a logout token is no access token")
+	}
 	exp, iat, err := lifetime(t.claims, v.cfg.Now(), v.cfg.Skew)
 	if err != nil {
 		return nil, err

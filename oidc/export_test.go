@@ -42,5 +42,8 @@ func ParseRenewal(body []byte) (access, refresh, id string, lifetime time.Durati
 	return t.access, t.refresh, t.id, t.lifetime, nil
 }
 
+// LogoutEvent makes a logout token.
+const LogoutEvent = logoutEvent
+
 // Forget empties the cache.
 func (v *Verifier) Forget() { v.cache = newIdentityCache(v.cfg.CacheSize) }

@@ -175,6 +175,44 @@ func FuzzRenewal(f *testing.F) {
 	})
 }
 
+// FuzzLogoutToken signs whatever payload comes, as well as taking it for the token:
+// no panic; what is accepted names somebody, has a jti and dates that are near.
+func FuzzLogoutToken(f *testing.F) {
+	tr, client := fakeNetwork()
+	tr.answers[pathJWKS] = js(map[string]any{"keys": []any{jwk("e1", "ES256", p256())}})
+	now := time.Unix(1_800_000_000, 0)
+	p := must(oidc.NewProvider(oidc.ProviderConfig{
+		Name: "corp", Issuer: "https://idp.test", HTTP: client, Now: func() time.Time { return now },
+		Client: &oidc.ClientConfig{ID: clientID, Algorithms: []string{"ES256"}},
+	}))
+	good := `{"iss":"https://idp.test","aud":"mesh","iat":1800000000,"exp":1800000100,"jti":"j","sub":"alice","sid":"s","events":{"` + oidc.LogoutEvent + `":{}}}`
+	f.Add(good)
+	f.Add(strings.Replace(good, `"sub":"alice"`, `"nonce":"n"`, 1))
+	f.Add(strings.Replace(good, `:{}}`, `:[]}`, 1))
+	f.Add(strings.Replace(good, "1800000000", "1799999000", 1))
+	f.Add(strings.Replace(good, "1800000100", "1e300", 1))
+	f.Add(tok("ES256", es256, good, p256()))
+	f.Fuzz(func(t *testing.T, text string) {
+		if l, err := p.VerifyLogoutToken(context.Background(), text); err == nil && !strings.Contains(text, b64([]byte(good))) {
+			t.Fatalf("accepted %q as %+v", text, l)
+		}
+		token := tok("ES256", es256, text, p256())
+		l, err := p.VerifyLogoutToken(context.Background(), token)
+		if err != nil {
+			if l != nil || !errors.Is(err, oidc.ErrRejected) && len(token) < 16<<10 {
+				t.Fatalf("%+v, %v", l, err)
+			}
+			return
+		}
+		if iss, err := oidc.LogoutIssuer(token); err != nil || iss != l.Issuer {
+			t.Fatalf("issuer %q and %q, %v", iss, l.Issuer, err)
+		}
+		if l.ID == "" || l.Subject == "" && l.SessionID == "" || !l.Expires.After(now) || l.Expires.Sub(now) > 13*time.Minute || now.Sub(l.IssuedAt) > 11*time.Minute {
+			t.Fatalf("accepted %s as %+v", text, l)
+		}
+	})
+}
+
 func BenchmarkVerifierWarm(b *testing.B) {
 	v, claims, _ := fuzzVerifier(b)
 	r := bearer(tok("ES256", es256, claims[:len(claims)-1]+`,"groups":["`+repeat("g", 400)+`"]}`, p256()))

@@ -64,6 +64,11 @@ func (p *Provider) checkStatement(t *signedToken, accessToken string) error {
 		return fmt.Errorf("typ %.40q is not an ID token's", t.typ)
 	}
 	c := t.claims
+	// A logout token without typ has no nonce, but neither need the ID token of a
+	// refresh have one.
+	if tellsLogout(c) {
+		return errors.New("a logout token is no ID token")
+	}
 	if iss, _ := c["iss"].(string); iss != p.cfg.Issuer { // (2)
 		return errors.New("iss is not the provider's")
 	}
