@@ -94,8 +94,10 @@ func (p *Provider) login(a *Answer, c Client, q url.Values) {
 	}
 	text := p.secret(rand.Text())
 	now := p.cfg.Now()
+	g := &grant{clientID: c.ID, subject: subject, scope: q.Get("scope"), nonce: q.Get("nonce"), sid: rand.Text(), authTime: now}
+	p.signIns = append(p.signIns, g)
 	p.codes[text] = &code{
-		grant:       &grant{clientID: c.ID, subject: subject, scope: q.Get("scope"), nonce: q.Get("nonce"), sid: rand.Text(), authTime: now},
+		grant:       g,
 		redirectURI: q.Get("redirect_uri"), challenge: q.Get("code_challenge"), expires: now.Add(p.cfg.CodeTTL),
 	}
 	a.Params["code"] = text
@@ -103,6 +105,7 @@ func (p *Provider) login(a *Answer, c Client, q url.Values) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.codes, text)
+		g.revoked = true
 	}
 }
 

@@ -20,7 +20,7 @@
 // tokens by grant type, [Provider.Reused] the refresh tokens that came twice,
 // [Provider.Sign] mints
 // arbitrary tokens, [Provider.Rotate] and [Provider.Retire] move the signing
-// keys, and [Provider.Secrets] lists everything that must never show up in a log.
+// keys, [Provider.End] ends a sign-in and tells its client, and [Provider.Secrets] lists everything that must never show up in a log.
 //
 // It is strict where a client is expected to behave: PKCE with S256 is
 // demanded, codes live a minute and work once, redirect addresses are compared
@@ -55,6 +55,9 @@ type Client struct {
 	RedirectURIs []string
 	// PostLogoutRedirectURIs are compared exactly. Empty: any.
 	PostLogoutRedirectURIs []string
+	// BackchannelLogoutURI is told when a sign-in ends (OpenID Connect Back-Channel
+	// Logout 1.0). Empty: the client is not told.
+	BackchannelLogoutURI string
 	// Audience makes the client's access tokens JWTs (RFC 9068) with this aud.
 	// Empty: they are opaque, except those of client_credentials, whose aud is
 	// then the client itself.
@@ -121,6 +124,8 @@ type Provider struct {
 	clients  map[string]Client
 	keys     []*key
 	codes    map[string]*code
+	signIns  []*grant // oldest first
+	notices  []Notice
 	refresh  map[string]*refresh
 	access   map[string]*access // opaque and JWT access tokens of users
 	secrets  []string
@@ -161,10 +166,7 @@ func New(cfg Config) (*Provider, error) {
 		if c.ID == "" || c.MachineOnly && c.Secret == "" {
 			return nil, fmt.Errorf("client %q needs an ID, and a secret when it is a machine", c.ID)
 		}
-		p.clients[c.ID] = c
-		if c.Secret != "" {
-			p.secrets = append(p.secrets, c.Secret)
-		}
+		p.SetClient(c)
 	}
 	if cfg.AutoLogin != "" && p.user(cfg.AutoLogin) == nil {
 		return nil, fmt.Errorf("AutoLogin: no user with subject %q", cfg.AutoLogin)
@@ -198,6 +200,17 @@ func (p *Provider) RemoveUser(subject string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.users = slices.DeleteFunc(p.users, func(v User) bool { return v.Subject == subject })
+}
+
+// SetClient adds a client or replaces the one with the same ID: to give it a new
+// secret, or an address that was not known before.
+func (p *Provider) SetClient(c Client) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clients[c.ID] = c
+	if c.Secret != "" {
+		p.secret(c.Secret)
+	}
 }
 
 // ttl is the life of a client's tokens.
@@ -347,6 +360,8 @@ func (p *Provider) metadata() map[string]any {
 		"id_token_signing_alg_values_supported": []string{"RS256", "ES256"},
 		"token_endpoint_auth_methods_supported": []string{"client_secret_basic", "client_secret_post", "none"},
 		"code_challenge_methods_supported":      []string{"S256"},
+		"backchannel_logout_supported":          true,
+		"backchannel_logout_session_supported":  true,
 		"scopes_supported":                      []string{"openid", "email", "profile", "offline_access"},
 		"claims_supported":                      []string{"sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "sid", "email", "email_verified", "name", "preferred_username", "groups"},
 	}

@@ -100,6 +100,8 @@ func (p *Provider) redeem(a *Answer, c Client, f url.Values) {
 	case k.used: // somebody has it twice: void what it gave (section 4.1.2)
 		k.grant.revoked = true
 		why = "the code was used before"
+	case k.grant.revoked:
+		why = "the sign-in was ended"
 	case p.cfg.Now().After(k.expires):
 		why = "the code is too old"
 	case k.redirectURI != f.Get("redirect_uri"):

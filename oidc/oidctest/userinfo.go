@@ -1,10 +1,7 @@
 package oidctest
 
 import (
-	"encoding/base64"
-	"encoding/json"
 	"net/http"
-	"slices"
 	"strings"
 )
 
@@ -57,89 +54,4 @@ func (p *Provider) revocation(a *Answer) {
 		delete(p.access, text)
 	}
 	a.Body = []byte{}
-}
-
-// endSession is RP-initiated logout (OpenID Connect RP-Initiated Logout 1.0
-// section 2). It asks nobody: there is no session of the browser here to protect.
-func (p *Provider) endSession(a *Answer) {
-	f := a.Request.Form
-	clientID, sid := f.Get("client_id"), ""
-	if hint := f.Get("id_token_hint"); hint != "" {
-		claims, ok := p.minted(hint)
-		aud, _ := claims["aud"].(string)
-		if !ok || clientID != "" && clientID != aud {
-			a.page(http.StatusBadRequest, "Not signed out", "The id_token_hint is not from here, or for another application.")
-			return
-		}
-		clientID = aud
-		sid, _ = claims["sid"].(string)
-	}
-	p.revokeSession(sid)
-	target := f.Get("post_logout_redirect_uri")
-	if target == "" {
-		a.page(http.StatusOK, "Signed out", "You are signed out of the demo provider.")
-		return
-	}
-	c, ok := p.client(clientID)
-	if !ok || !registered(target, c.PostLogoutRedirectURIs) {
-		a.page(http.StatusBadRequest, "Unknown address", "The post_logout_redirect_uri "+target+" is not registered for this client.")
-		return
-	}
-	a.Redirect = target
-	if s := f.Get("state"); s != "" {
-		a.Params = map[string]string{"state": s}
-	}
-}
-
-// minted returns the claims of a token that this Provider signed, expired or not.
-// Having recorded every token, it need not verify a signature.
-func (p *Provider) minted(compact string) (map[string]any, bool) {
-	p.mu.Lock()
-	known := slices.Contains(p.secrets, compact)
-	p.mu.Unlock()
-	parts := strings.Split(compact, ".")
-	if !known || len(parts) != 3 {
-		return nil, false
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return nil, false
-	}
-	var claims map[string]any
-	return claims, json.Unmarshal(payload, &claims) == nil
-}
-
-// revokeSession ends the grants of one sign-in.
-func (p *Provider) revokeSession(sid string) {
-	if sid == "" {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, r := range p.refresh {
-		if r.grant.sid == sid {
-			r.grant.revoked = true
-		}
-	}
-	for _, t := range p.access {
-		if t.grant.sid == sid {
-			t.grant.revoked = true
-		}
-	}
-}
-
-// Revoke ends every grant of a user: refreshing answers invalid_grant, userinfo 401.
-func (p *Provider) Revoke(subject string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, r := range p.refresh {
-		if r.grant.subject == subject {
-			r.grant.revoked = true
-		}
-	}
-	for _, t := range p.access {
-		if t.grant.subject == subject {
-			t.grant.revoked = true
-		}
-	}
 }
