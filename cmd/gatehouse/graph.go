@@ -52,7 +52,7 @@ func (l *lasting) build(cfg *config.Config, running []*provider) (*graph, error)
 		return nil, fmt.Errorf("rules: %w", err)
 	}
 	g.authorizer, err = authz.New(authz.Config{
-		Policy: policy, Endpoints: g.endpoints(), Render: login.Render, Observe: l.observer(cfg.Log.Access),
+		Policy: policy, Passage: passage(cfg), Endpoints: g.endpoints(), Render: login.Render, Observe: l.observer(cfg.Log.Access),
 	})
 	return g, err
 }
@@ -61,8 +61,8 @@ func (l *lasting) logger() *slog.Logger { return l.log.Logger() }
 
 // buildLogin makes login and logout when a rule has a login.
 func (l *lasting) buildLogin(g *graph) error {
-	hosts := g.config.LoginHosts()
-	if len(hosts) == 0 {
+	hosts, loginHost := g.config.LoginHosts(), g.config.LoginHost()
+	if len(hosts) == 0 && loginHost == nil {
 		return nil
 	}
 	s := g.config.Sessions
@@ -76,8 +76,13 @@ func (l *lasting) buildLogin(g *graph) error {
 		Prefix: g.config.Prefix, Sessions: sessions, Ring: l.ring, Log: l.logger(),
 		CheckTimeout: g.config.CheckTimeout * 8 / 10, // the page has to reach Envoy in time
 	}
+	lc.Reauthenticate = s.WithoutRefreshToken == "reauthenticate"
 	for _, h := range hosts {
 		lc.Hosts = append(lc.Hosts, login.Host(h))
+	}
+	if loginHost != nil {
+		lc.LoginHost = (*login.Host)(loginHost)
+		hosts = append(slices.Clip(hosts), *loginHost)
 	}
 	lc.Providers = loginProviders(g.providers, hosts)
 	if g.login, err = login.New(lc); err != nil {
@@ -105,9 +110,20 @@ func (g *graph) sources() config.Sources {
 		verifiers[p.name] = p.verifier
 	}
 	return config.Sources{
-		Login:  func(name string, tokens bool) authz.Authenticator { return g.login.Authenticator(name, tokens) },
+		Login: func(name string, tokens bool, choice []string) authz.Authenticator {
+			return g.login.Authenticator(name, tokens, choice...)
+		},
 		Bearer: func(name string) authz.Authenticator { return verifiers[name] },
 	}
+}
+
+// passage is where Check lets browsers through to our own pages on the login host.
+func passage(cfg *config.Config) authz.Passage {
+	h := cfg.LoginHost()
+	if h == nil {
+		return authz.Passage{}
+	}
+	return authz.Passage{Host: h.Name, Prefix: cfg.Prefix}
 }
 
 // endpoints are the addresses that Gatehouse answers itself: logout knows its

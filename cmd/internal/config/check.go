@@ -25,6 +25,7 @@ func (ck *checker) all() {
 	}
 	ck.listen()
 	ck.prefix()
+	ck.loginURL()
 	ck.providers()
 	ck.sessions()
 	ck.rules()
@@ -277,7 +278,7 @@ func (ck *checker) redis(key string, r *Redis) {
 }
 
 func (c *Config) hasLogin() bool {
-	return slices.ContainsFunc(c.Rules, func(r Rule) bool { return r.Login != "" })
+	return slices.ContainsFunc(c.Rules, func(r Rule) bool { return len(r.Login) > 0 })
 }
 
 func (ck *checker) tracing() {

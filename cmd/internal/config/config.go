@@ -16,6 +16,8 @@ type Config struct {
 	Listen Listen `yaml:"listen" required:"true"`
 	// ClientAddress says how to find the address of the client, for the access log and the list of sessions. It never decides anything.
 	ClientAddress ClientAddress `yaml:"client_address"`
+	// LoginURL is the origin of the login host, for example https://auth.example.com. With it the providers know one redirect URI for all hosts, LOGIN_URL/oauth2/callback, and who is signed in for one host needs no way to the provider for the next. Route the prefix of that host to listen.http; Check lets exactly it through. Without it every host signs in by itself.
+	LoginURL string `yaml:"login_url"`
 	// Prefix is the path below which Gatehouse answers itself on every host with a login: start, callback, sign_out, signed_out, userinfo.
 	Prefix string `yaml:"prefix" default:"/oauth2"`
 	// CheckTimeout bounds one Check. Keep it below the timeout of ext_authz in Envoy, so that Envoy hears a refusal with its reason and not nothing.
@@ -33,18 +35,17 @@ type Config struct {
 	// Shutdown says how a process that was told to end takes its leave.
 	Shutdown Shutdown `yaml:"shutdown"`
 
-	_ struct{} `later:"login_url"`
-
-	file  string
-	place places
-	hosts []Host
+	file      string
+	place     places
+	hosts     []Host
+	loginHost *Host
 }
 
 // Listen says where Gatehouse is reached.
 type Listen struct {
 	// GRPC is the port of Envoy's ext_authz: Check and gRPC health. Whoever reaches it may ask for identities, so only Envoy should.
 	GRPC GRPC `yaml:"grpc" required:"true"`
-	// HTTP serves the login endpoints to browsers, when the prefix is routed there. Without it they are answered in band, by Check.
+	// HTTP serves the login endpoints to browsers, when the prefix is routed there. Without it they are answered in band, by Check. Required with login_url.
 	HTTP *HTTP `yaml:"http"`
 	// Ops serves /healthz, /readyz and /metrics. It tells no secret, but keep it inside the cluster.
 	Ops *HTTP `yaml:"ops"`
@@ -110,7 +111,7 @@ type Provider struct {
 	Skew time.Duration `yaml:"skew" default:"60s" zero:"ok"`
 }
 
-// Client is a registration at a provider. Its redirect URIs are https://HOST/oauth2/callback for every host with a login.
+// Client is a registration at a provider. Its redirect URIs are https://HOST/oauth2/callback for every host with a login; with login_url there is one, LOGIN_URL/oauth2/callback.
 type Client struct {
 	// ID is the client id.
 	ID string `yaml:"id" required:"true"`
@@ -179,7 +180,10 @@ type Sessions struct {
 	// ActivationDelay is how long after its creation a key begins to seal, so that it has reached every replica by then.
 	ActivationDelay time.Duration `yaml:"activation_delay" default:"5m" zero:"ok"`
 
-	_ struct{} `later:"hosts without_refresh_token"`
+	// Hosts are the hosts below wildcard hosts that people sign in on, exact names or origins; hosts that a rule names need no entry. Needs login_url. Sessions are handed over to exact hosts only: a dangling name below a wildcard could fetch one otherwise.
+	Hosts []string `yaml:"hosts"`
+	// WithoutRefreshToken says what becomes of a session for which the provider gave no refresh token: "keep" lets it live to its own limits with the claims of its login, "reauthenticate" ends it with its access token, when the provider says when that ends.
+	WithoutRefreshToken string `yaml:"without_refresh_token" default:"keep" oneof:"keep reauthenticate"`
 }
 
 // Store is where sessions live: exactly one of its keys.
@@ -240,8 +244,8 @@ type Rule struct {
 	Methods []string `yaml:"methods"`
 	// Allow is "anonymous": everybody may pass and nobody is recognised.
 	Allow string `yaml:"allow" oneof:"anonymous"`
-	// Login is the provider where browsers sign in.
-	Login string `yaml:"login"`
+	// Login is the provider where browsers sign in, or a list of providers that they can choose from. Each has a session of its own; the first that may pass counts.
+	Login Names `yaml:"login"`
 	// Bearer are the providers whose bearer tokens are accepted. A bearer token is judged before a session.
 	Bearer []string `yaml:"bearer"`
 	// Audience narrows the audiences of bearer tokens for this rule.

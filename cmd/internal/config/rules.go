@@ -13,8 +13,10 @@ import (
 
 // Sources supplies the authenticators of rules.
 type Sources struct {
-	Login  func(provider string, tokens bool) authz.Authenticator // browser sessions; with tokens: to forward them
-	Bearer func(provider string) authz.Authenticator              // bearer tokens
+	// Login is for browser sessions, with tokens: to forward them. choice are all providers
+	// that browsers of the rule can choose from.
+	Login  func(provider string, tokens bool, choice []string) authz.Authenticator
+	Bearer func(provider string) authz.Authenticator // bearer tokens
 }
 
 // Policy builds the rules with the given authenticators.
@@ -51,9 +53,9 @@ func (c *Config) rule(r *Rule, s Sources) authz.Rule {
 	for _, name := range r.Bearer {
 		out.Sources = append(out.Sources, authz.Source{Provider: name, Authenticator: s.Bearer(name)})
 	}
-	if r.Login != "" {
-		tokens := out.Forward.AccessToken || out.Forward.IDToken
-		out.Sources = append(out.Sources, authz.Source{Provider: r.Login, Login: true, Authenticator: s.Login(r.Login, tokens)})
+	tokens := out.Forward.AccessToken || out.Forward.IDToken
+	for _, name := range r.Login {
+		out.Sources = append(out.Sources, authz.Source{Provider: name, Login: true, Authenticator: s.Login(name, tokens, r.Login)})
 	}
 	out.Require = r.condition("", func(string, error) {})
 	return out
@@ -146,6 +148,8 @@ func (ck *checker) rules() {
 		ck.ruleHosts(key, r, origins)
 		ck.access(key, r)
 	}
+	ck.sessionHosts()
+	ck.loginProviders()
 	ck.ownPaths()
 	ck.policy()
 }
@@ -161,9 +165,10 @@ func (ck *checker) ruleHosts(key string, r *Rule, origins map[string]origin) {
 			continue
 		}
 		if strings.HasPrefix(name, "*.") {
-			if r.Login != "" {
-				ck.wrong(k, "not supported yet: a wildcard host with a login", quote(entry), "name each host that people sign in on")
-			}
+			continue
+		}
+		if h := ck.config.loginHost; h != nil && h.Name == name && h.Origin != url {
+			ck.wrong(k, fmt.Sprintf("another origin of this host than in login_url (%s)", h.Origin), quote(entry), "write the same origin")
 			continue
 		}
 		if first, ok := origins[name]; ok && first.url != url {
@@ -171,32 +176,39 @@ func (ck *checker) ruleHosts(key string, r *Rule, origins map[string]origin) {
 			continue
 		}
 		origins[name] = origin{url, k}
-		if r.Login != "" {
+		if len(r.Login) > 0 {
 			ck.config.addLogin(name, url, r.Login)
 		}
 	}
 }
 
-func (c *Config) addLogin(name, origin, provider string) {
-	i := slices.IndexFunc(c.hosts, func(h Host) bool { return h.Name == name })
-	if i < 0 {
-		c.hosts = append(c.hosts, Host{Name: name, Origin: origin, Providers: []string{provider}})
-		return
+// addLogin notes that people sign in on a host with some providers.
+func (c *Config) addLogin(name, origin string, providers []string) {
+	h := c.loginHost
+	if h == nil || h.Name != name {
+		i := slices.IndexFunc(c.hosts, func(h Host) bool { return h.Name == name })
+		if i < 0 {
+			i = len(c.hosts)
+			c.hosts = append(c.hosts, Host{Name: name, Origin: origin})
+		}
+		h = &c.hosts[i]
 	}
-	if !slices.Contains(c.hosts[i].Providers, provider) {
-		c.hosts[i].Providers = append(c.hosts[i].Providers, provider)
+	for _, p := range providers {
+		if !slices.Contains(h.Providers, p) {
+			h.Providers = append(h.Providers, p)
+		}
 	}
 }
 
 // access checks who may pass: allow, or login and bearer with require.
 func (ck *checker) access(key string, r *Rule) {
 	ck.ruleProviders(key, r)
-	recognises := r.Login != "" || len(r.Bearer) > 0
+	recognises := len(r.Login) > 0 || len(r.Bearer) > 0
 	if r.Allow != "" || ck.refused[key+".allow"] {
 		for _, other := range []struct {
 			key   string
 			given bool
-		}{{"login", r.Login != ""}, {"bearer", r.Bearer != nil}, {"require", r.Require.Any != nil}, {"forward", r.Forward != nil}, {"audience", r.Audience != nil}} {
+		}{{"login", r.Login != nil}, {"bearer", r.Bearer != nil}, {"require", r.Require.Any != nil}, {"forward", r.Forward != nil}, {"audience", r.Audience != nil}} {
 			if other.given {
 				ck.wrong(key+"."+other.key, "allow: anonymous asks nobody who they are", "", "keep one of allow and "+other.key)
 			}
@@ -209,7 +221,7 @@ func (ck *checker) access(key string, r *Rule) {
 	if recognises && r.Require.Any == nil {
 		ck.wrong(key+".require", "missing: the rule does not say who may pass", "", "name groups, emails, email_domains, subjects or claims, or write require: any_user")
 	}
-	if r.Forward != nil && r.Login == "" {
+	if r.Forward != nil && len(r.Login) == 0 {
 		ck.wrong(key+".forward", "there are no tokens to forward without a login", "", "add login, or leave out forward")
 	}
 	ck.audience(key+".audience", r)
@@ -217,9 +229,16 @@ func (ck *checker) access(key string, r *Rule) {
 }
 
 func (ck *checker) ruleProviders(key string, r *Rule) {
-	if r.Login != "" {
-		if p := ck.provider(key+".login", r.Login); p != nil && p.Client == nil {
-			ck.wrong(key+".login", "this provider has no client, so nobody can sign in there", quote(r.Login), "add client: {id: …} to the provider")
+	for i, name := range r.Login {
+		k := index(key+".login", i)
+		if _, list := ck.config.place[k]; !list {
+			k = key + ".login"
+		}
+		if name == "" {
+			continue
+		}
+		if p := ck.provider(k, name); p != nil && p.Client == nil {
+			ck.wrong(k, "this provider has no client, so nobody can sign in there", quote(name), "add client: {id: …} to the provider")
 		}
 	}
 	for i, name := range r.Bearer {
@@ -279,9 +298,7 @@ func (ck *checker) audience(key string, r *Rule) {
 
 func (ck *checker) conditions(key string, r *Rule) {
 	sources := slices.Clone(r.Bearer)
-	if r.Login != "" {
-		sources = append(sources, r.Login)
-	}
+	sources = append(sources, r.Login...)
 	slices.Sort(sources)
 	sources = slices.Compact(sources)
 	for i, cs := range r.Require.Any {
@@ -314,7 +331,7 @@ func (ck *checker) ownPaths() {
 	for i, r := range ck.config.Rules {
 		login := slices.ContainsFunc(r.Hosts, func(entry string) bool {
 			name, _, _, _ := parseHost(entry)
-			return slices.ContainsFunc(ck.config.hosts, func(h Host) bool { return h.Name == name })
+			return ck.config.signsIn(name)
 		})
 		for j, p := range r.Paths {
 			if login && (strings.TrimSuffix(p, "/**") == ck.config.Prefix || strings.HasPrefix(p, ck.config.Prefix+"/")) {
@@ -324,18 +341,23 @@ func (ck *checker) ownPaths() {
 	}
 }
 
+// signsIn reports whether Gatehouse answers below the prefix of a host.
+func (c *Config) signsIn(name string) bool {
+	return c.loginHost != nil && c.loginHost.Name == name || slices.ContainsFunc(c.hosts, func(h Host) bool { return h.Name == name })
+}
+
 // policy asks the policy itself, which also sees what only all rules together show.
 func (ck *checker) policy() {
 	var rules []authz.Rule
 	var indexes []int
 	unknown := Sources{
-		Login:  func(string, bool) authz.Authenticator { return nobody{} },
+		Login:  func(string, bool, []string) authz.Authenticator { return nobody{} },
 		Bearer: func(string) authz.Authenticator { return nobody{} },
 	}
 	for i := range ck.config.Rules {
 		key := index("rules", i)
-		if ck.foundWrong(key+".hosts") || ck.foundWrong(key+".paths") || ck.foundWrong(key+".methods") {
-			continue // it would seem to cover more than it says
+		if ck.foundWrong(key+".hosts") || ck.foundWrong(key+".paths") || ck.foundWrong(key+".methods") || ck.foundWrong(key+".login") {
+			continue // it would seem to cover more, or to know fewer people, than it says
 		}
 		rules = append(rules, ck.config.rule(&ck.config.Rules[i], unknown))
 		indexes = append(indexes, i)

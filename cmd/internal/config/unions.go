@@ -113,3 +113,22 @@ func (v *Values) add(d *decoder, n ast.Node, key string) {
 		d.wrong(n, key, "a text, a whole number, or true or false")
 	}
 }
+
+// Names are one name, or a list of names.
+type Names []string
+
+func (v *Names) read(d *decoder, n ast.Node, key string) {
+	if _, list := n.(*ast.SequenceNode); list {
+		var names []string
+		d.sequence(n, reflect.ValueOf(&names).Elem(), key, "")
+		*v = names
+		return
+	}
+	if _, mapping := pairsOf(n); mapping {
+		d.wrong(n, key, "a name, or a list of names")
+		return
+	}
+	if s, ok := d.text(n, key); ok {
+		*v = Names{s}
+	}
+}

@@ -91,6 +91,9 @@ func (s *schemer) value(t reflect.Type, tag reflect.StructTag) (object, error) {
 	case reflect.TypeFor[config.Values]():
 		one := object{"type": []string{"string", "integer", "boolean"}}
 		return object{"anyOf": []object{one, {"type": "array", "minItems": 1, "items": one}}}, nil
+	case reflect.TypeFor[config.Names]():
+		one := object{"type": "string", "minLength": 1}
+		return object{"anyOf": []object{one, {"type": "array", "minItems": 1, "items": one}}}, nil
 	case reflect.TypeFor[config.Require]():
 		ref, err := s.ref(reflect.TypeFor[config.Conditions]())
 		return object{"anyOf": []object{{"const": "any_user"}, ref, {"type": "array", "minItems": 1, "items": ref}}}, err
@@ -175,6 +178,8 @@ func kind(t reflect.Type, tag reflect.StructTag) string {
 		return "`any_user`, mapping, or list of mappings"
 	case reflect.TypeFor[config.Values]():
 		return "value or list of values"
+	case reflect.TypeFor[config.Names]():
+		return "text or list of texts"
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
