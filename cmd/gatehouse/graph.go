@@ -68,6 +68,7 @@ func (l *lasting) buildLogin(g *graph) error {
 	s := g.config.Sessions
 	sessions, err := session.New(session.Config{
 		Store: l.store, Ring: l.ring, IdleTimeout: s.IdleTimeout, AbsoluteTimeout: s.AbsoluteTimeout,
+		Renew: login.Renew(g.provider),
 	})
 	if err != nil {
 		return err
@@ -101,6 +102,16 @@ func loginProviders(all []*provider, hosts []config.Host) []*oidc.Provider {
 		}
 	}
 	return used
+}
+
+// provider returns the provider of that name if people can sign in there, or nil.
+func (g *graph) provider(name string) *oidc.Provider {
+	for _, p := range g.providers {
+		if p.name == name && p.oidc != nil && p.oidc.ClientID() != "" {
+			return p.oidc
+		}
+	}
+	return nil
 }
 
 // sources finds the authenticators of rules; the configuration was checked, so they are there.
