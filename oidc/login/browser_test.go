@@ -108,7 +108,8 @@ func check[T any](v T, err error) func(*testing.T) T {
 // faultyStore is a store that can be down.
 type faultyStore struct {
 	session.Store
-	down                 atomic.Bool
+	down, full           atomic.Bool
+	life                 atomic.Int64 // of the last note
 	creates, loads, ends atomic.Int64
 	puts, takes          atomic.Int64
 }
@@ -148,8 +149,12 @@ func (s *faultyStore) Get(ctx context.Context, name string) ([]byte, error) {
 
 func (s *faultyStore) Put(ctx context.Context, name string, value []byte, life time.Duration) ([]byte, error) {
 	s.puts.Add(1)
-	if s.down.Load() {
+	s.life.Store(int64(life))
+	switch {
+	case s.down.Load():
 		return nil, errStoreDown
+	case s.full.Load():
+		return nil, session.ErrFull
 	}
 	return s.Store.Put(ctx, name, value, life)
 }

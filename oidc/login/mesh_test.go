@@ -146,6 +146,9 @@ func (v *visitor) follow(address string, until ...string) (string, authz.Decisio
 			if to = field(d.Response, "location"); to == "" {
 				return address, d
 			}
+			if strings.Contains(to, "/oauth2/handoff?") && field(d.Response, "referrer-policy") != "no-referrer" {
+				v.m.t.Errorf("a hand-over may leak by the referrer: %v", d.Response.Header)
+			}
 			if len(to) > 2048 {
 				v.m.t.Errorf("an address of %d bytes: %.100s", len(to), to)
 			}

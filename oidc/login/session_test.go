@@ -311,11 +311,20 @@ func TestNewRefuses(t *testing.T) {
 		"http": func(c *login.Config) {
 			c.Hosts = []login.Host{{Name: "a.test", Origin: "http://a.test", Providers: []string{"corp"}}}
 		},
-		"other origin":  func(c *login.Config) { c.Hosts[0].Origin = "https://evil.test" },
-		"origin path":   func(c *login.Config) { c.Hosts[0].Origin = "https://" + host + "/x" },
-		"origin suffix": func(c *login.Config) { c.Hosts[0].Origin = "https://" + host + ".evil.test" },
-		"named p":       func(c *login.Config) { c.Providers = []*oidc.Provider{w.newProvider("p", w.idp.Issuer())} },
-		"upper case":    func(c *login.Config) { c.Providers = []*oidc.Provider{w.newProvider("Corp", w.idp.Issuer())} },
+		"other origin":                 func(c *login.Config) { c.Hosts[0].Origin = "https://evil.test" },
+		"origin path":                  func(c *login.Config) { c.Hosts[0].Origin = "https://" + host + "/x" },
+		"origin suffix":                func(c *login.Config) { c.Hosts[0].Origin = "https://" + host + ".evil.test" },
+		"named p":                      func(c *login.Config) { c.Providers = []*oidc.Provider{w.newProvider("p", w.idp.Issuer())} },
+		"login host is an application": func(c *login.Config) { c.LoginHost = &good },
+		"login host lacks a provider": func(c *login.Config) {
+			c.Providers = append(c.Providers, w.newProvider("partner", "https://partner.example.net"))
+			c.LoginHost = &login.Host{Name: "auth.test", Origin: "https://auth.test", Providers: []string{"partner"}}
+		},
+		"login host without provider": func(c *login.Config) { c.LoginHost = &login.Host{Name: "auth.test", Origin: "https://auth.test"} },
+		"login host with http": func(c *login.Config) {
+			c.LoginHost = &login.Host{Name: "auth.test", Origin: "http://auth.test", Providers: []string{"corp"}}
+		},
+		"upper case": func(c *login.Config) { c.Providers = []*oidc.Provider{w.newProvider("Corp", w.idp.Issuer())} },
 	} {
 		cfg := login.Config{Prefix: "/oauth2", Hosts: []login.Host{good}, Providers: []*oidc.Provider{w.provider}, Sessions: w.sessions, Ring: w.ring}
 		change(&cfg)

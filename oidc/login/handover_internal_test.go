@@ -1,0 +1,176 @@
+package login
+
+import (
+	"testing"
+	"time"
+
+	"github.com/gatehouse-mesh/gatehouse/authz"
+	"github.com/gatehouse-mesh/gatehouse/oidc"
+	"github.com/gatehouse-mesh/gatehouse/session"
+	"github.com/gatehouse-mesh/gatehouse/session/seal"
+)
+
+// handing is a Login with a login host, whose provider nobody asks.
+func handing(t testing.TB) *Login {
+	t.Helper()
+	p, err := oidc.NewProvider(oidc.ProviderConfig{Name: "corp", Issuer: "https://idp.example.com", Client: &oidc.ClientConfig{ID: "mesh", AuthMethod: "none"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring, err := seal.NewRing([]seal.Key{seal.NewKey(time.Now())}, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sessions, err := session.New(session.Config{Store: session.NewMemory(0), Ring: ring, IdleTimeout: time.Hour, AbsoluteTimeout: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := New(Config{
+		Prefix: "/oauth2", Hosts: []Host{{Name: "app.example.com", Origin: "https://app.example.com", Providers: []string{"corp"}}},
+		LoginHost: &Host{Name: "auth.example.com", Origin: "https://auth.example.com", Providers: []string{"corp"}},
+		Providers: []*oidc.Provider{p}, Sessions: sessions, Ring: ring,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+var someAsk = ask{
+	host: "app.example.com", errand: "AAAAAAAAAAAAAAAAAAAAAAAAAA", nonce: string(make([]byte, 32)), gate: string(make([]byte, 16)),
+	expires: time.Unix(1_800_000_000, 0), again: true, trail: trail{time.Unix(1_800_000_000, 0), 2},
+}
+
+func TestWireOfHandOver(t *testing.T) {
+	t.Parallel()
+	l := handing(t)
+	if got, ok := l.openAsk(l.sealAsk(someAsk)); !ok || got != someAsk {
+		t.Errorf("openAsk(sealAsk) = %+v, %v", got, ok)
+	}
+	st := state{attempt: "a", created: time.Unix(1, 0), gate: "g", trail: someAsk.trail, ask: &someAsk}
+	if got, ok := l.openState("auth.example.com", l.sealState("auth.example.com", st)); !ok || got.ask == nil || *got.ask != someAsk {
+		t.Errorf("openState(sealState) = %+v, %v", got, ok)
+	}
+	e := errand{id: someAsk.errand, created: time.Unix(1, 0), gate: "g", nonce: "n", trail: someAsk.trail, address: "/x"}
+	if got, ok := l.openErrand("app.example.com", e.id, l.sealErrand("app.example.com", e)); !ok || got != e {
+		t.Errorf("openErrand(sealErrand) = %+v, %v", got, ok)
+	}
+	o := offer{made{session.ID{1}, time.Unix(1, 0)}, "app.example.com", "n"}
+	if got, ok := unpackOffer(o.pack()); !ok || got != o {
+		t.Errorf("unpackOffer(pack) = %+v, %v", got, ok)
+	}
+	for _, b := range [][]byte{nil, pack("", "", "", ""), o.pack()[1:], append(o.pack(), 0)} {
+		if got, ok := unpackOffer(b); ok {
+			t.Errorf("unpackOffer(%q) = %+v", b, got)
+		}
+	}
+}
+
+// What goes into an address or a cookie stays small, also for the longest address.
+func TestSizesOfHandOver(t *testing.T) {
+	t.Parallel()
+	l := handing(t)
+	g := l.loginSite.gates[0]
+	long := make([]byte, maxAddress)
+	for i := range long {
+		long[i] = 'a'
+	}
+	e := newErrand(g, state{address: string(long), trail: someAsk.trail}, time.Now())
+	if n := len(setCookie(e.cookie(), l.sealErrand("app.example.com", e), attemptLife).Value); n > 1024 {
+		t.Errorf("the cookie of an errand has %d bytes", n)
+	}
+	a := ask{host: string(long[:253]), errand: e.id, nonce: e.hash(), gate: g.key, trail: someAsk.trail}
+	if n := len(l.sealAsk(a)); n > 640 {
+		t.Errorf("req has %d bytes", n)
+	}
+	if n := len(l.sealState("auth.example.com", state{attempt: e.id, gate: g.key, trail: someAsk.trail, ask: &a})); n > 768 {
+		t.Errorf("state has %d bytes", n)
+	}
+}
+
+// What opens a request opens nothing else, and what was sealed for one host opens at
+// no other.
+func TestPurposesAreApart(t *testing.T) {
+	t.Parallel()
+	l := handing(t)
+	e := errand{id: someAsk.errand, trail: someAsk.trail}
+	a := attempt{id: e.id}
+	texts := map[string]string{
+		"ask": l.sealAsk(someAsk), "state": l.sealState("auth.example.com", state{trail: e.trail}),
+		"errand": l.sealErrand("auth.example.com", e), "attempt": l.sealAttempt("auth.example.com", a),
+	}
+	for name, text := range texts {
+		_, isAsk := l.openAsk(text)
+		_, isState := l.openState("auth.example.com", text)
+		_, isErrand := l.openErrand("auth.example.com", e.id, text)
+		_, isAttempt := l.openAttempt("auth.example.com", e.id, text)
+		if isAsk != (name == "ask") || isState != (name == "state") || isErrand != (name == "errand") || isAttempt != (name == "attempt") {
+			t.Errorf("%s opens as ask %v, state %v, errand %v, attempt %v", name, isAsk, isState, isErrand, isAttempt)
+		}
+	}
+	if _, ok := l.openErrand("app.example.com", e.id, texts["errand"]); ok {
+		t.Error("an errand opens at another host")
+	}
+	if _, ok := l.openErrand("auth.example.com", "BBBBBBBBBBBBBBBBBBBBBBBBBB", texts["errand"]); ok {
+		t.Error("an errand opens under another name")
+	}
+}
+
+func FuzzUnpackAsk(f *testing.F) {
+	f.Add([]byte(someAsk.pack()))
+	f.Add(pack("", "", "", "", "", "", "0.0"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a, ok := unpackAsk(b)
+		if !ok {
+			return
+		}
+		if again, ok := unpackAsk([]byte(a.pack())); !ok || again.pack() != a.pack() {
+			t.Fatalf("unpackAsk(%q) = %+v, which packs into %+v, %v", b, a, again, ok)
+		}
+	})
+}
+
+// FuzzHandoff sends junk to the three doors of a hand-over. None may answer with a
+// session, a 500 or a way out of our hosts.
+func FuzzHandoff(f *testing.F) {
+	l := handing(f)
+	e := newErrand(l.hosts["app.example.com"].gates[0], state{address: "/x", trail: someAsk.trail}, time.Now())
+	cookie := e.cookie() + "=" + l.sealErrand("app.example.com", e)
+	f.Add("code=AAAAAAAAAAAAAAAAAAAAAAAAAA&a="+e.id, cookie)
+	f.Add("code=&a="+e.id+"&again=1.2", cookie+"; "+cookie)
+	f.Add("req="+l.sealAsk(someAsk)+"&rd=/x&provider=corp", "__Host-gh_p_AAAAAAAAAAAAAAAAAAAAAAAAAA=A")
+	f.Add("req=A&code=%", "__Host-gh_corp=A")
+	f.Fuzz(func(t *testing.T, query, cookie string) {
+		for _, door := range []struct{ host, path string }{
+			{"app.example.com", "/oauth2/handoff"}, {"app.example.com", "/oauth2/start"}, {"auth.example.com", "/oauth2/callback"},
+		} {
+			r, err := authz.NewRequest(authz.Raw{
+				Method: "GET", Authority: door.host, Target: door.path + "?" + query,
+				Header: authz.Header{{Name: "accept", Value: "text/html"}, {Name: "cookie", Value: cookie}},
+			})
+			if err != nil {
+				return
+			}
+			out := l.Endpoint(door.host, door.path)(t.Context(), r)
+			checkJunk(t, door.path, out)
+		}
+	})
+}
+
+func checkJunk(t *testing.T, path string, out authz.Response) {
+	t.Helper()
+	if out.Status >= 500 {
+		t.Fatalf("%s = %d", path, out.Status)
+	}
+	for _, h := range out.Header {
+		local := len(h.Value) > 1 && h.Value[0] == '/' && h.Value[1] != '/' || h.Value == "/"
+		const login = "https://auth.example.com/oauth2/start?req="
+		if h.Name == "location" && !local && (len(h.Value) < len(login) || h.Value[:len(login)] != login) {
+			t.Fatalf("%s leads to %q", path, h.Value)
+		}
+		const cookie = "__Host-gh_corp="
+		if h.Name == "set-cookie" && len(h.Value) > len(cookie) && h.Value[:len(cookie)] == cookie {
+			t.Fatalf("%s gives a session: %q", path, h.Value)
+		}
+	}
+}
