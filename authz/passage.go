@@ -28,15 +28,15 @@ func (p Passage) leads(r *Request) (bool, error) {
 	})
 	switch {
 	case !same:
-		return false, &AmbiguousError{First: passageName}
+		return false, &AmbiguousError{First: ownPages}
 	case !complete:
 		return false, &AmbiguousError{TooMany: true}
 	}
 	return inside, nil
 }
 
-// passageName is what an AmbiguousError calls a Passage, beside the names of rules.
-const passageName = "(our own pages)"
+// ownPages is what an AmbiguousError calls a Passage, beside the names of rules.
+const ownPages = "(our own pages)"
 
 func below(path, prefix string) bool {
 	rest, ok := strings.CutPrefix(path, prefix)
