@@ -49,7 +49,6 @@ func TestRenew(t *testing.T) {
 func TestF4RenewFails(t *testing.T) {
 	t.Parallel()
 	w, s := renewable(t)
-	find := func(string) *oidc.Provider { return w.provider }
 	for name, c := range map[string]struct {
 		script  oidctest.Script
 		find    func(string) *oidc.Provider
@@ -70,8 +69,9 @@ func TestF4RenewFails(t *testing.T) {
 		if c.script != nil {
 			w.idp.Next(oidctest.Token, c.script)
 		}
-		if c.find == nil {
-			c.find = find
+		if c.find == nil { // a new one each: after an outage a provider is left alone for a while
+			p := w.newProvider("corp", w.idp.Issuer())
+			c.find = func(string) *oidc.Provider { return p }
 		}
 		one := *s
 		if c.session != nil {
