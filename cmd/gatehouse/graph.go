@@ -21,8 +21,9 @@ type lasting struct {
 	log     *telemetry.Log
 	metrics *telemetry.Metrics
 	traces  *telemetry.Traces
-	ring    *seal.Ring    // nil without sessions
-	store   session.Store // nil without sessions
+	ring    *seal.Ring                           // nil without sessions
+	store   session.Store                        // nil without sessions
+	find    func(provider string) *oidc.Provider // in the configuration of now; nil: there is none
 }
 
 // graph is everything that one configuration stands for. It is immutable, and
@@ -30,21 +31,22 @@ type lasting struct {
 type graph struct {
 	config     *config.Config
 	providers  []*provider
+	sessions   *sessions      // nil without a rule with a login
 	login      *login.Login   // nil without a rule with a login
 	logout     *logout.Logout // nil like login
 	authorizer *authz.Authorizer
 	client     authz.ClientAddress
 }
 
-// build makes the graph of cfg and starts nothing. running are the providers of
-// the graph that it will replace.
-func (l *lasting) build(cfg *config.Config, running []*provider) (*graph, error) {
+// build makes the graph of cfg and starts nothing. It takes over what stays the same
+// from running, the graph that it will replace (the zero graph: none).
+func (l *lasting) build(cfg *config.Config, running *graph) (*graph, error) {
 	g := &graph{config: cfg, client: clientAddress(cfg.ClientAddress)}
 	var err error
-	if g.providers, err = buildProviders(cfg, running, l.transport); err != nil {
+	if g.providers, err = buildProviders(cfg, running.providers, l.transport); err != nil {
 		return nil, err
 	}
-	if err = l.buildLogin(g); err != nil {
+	if err = l.buildLogin(g, running.sessions); err != nil {
 		return nil, fmt.Errorf("login: %w", err)
 	}
 	policy, err := cfg.Policy(g.sources())
@@ -60,24 +62,19 @@ func (l *lasting) build(cfg *config.Config, running []*provider) (*graph, error)
 func (l *lasting) logger() *slog.Logger { return l.log.Logger() }
 
 // buildLogin makes login and logout when a rule has a login.
-func (l *lasting) buildLogin(g *graph) error {
+func (l *lasting) buildLogin(g *graph, running *sessions) (err error) {
 	hosts, loginHost := g.config.LoginHosts(), g.config.LoginHost()
 	if len(hosts) == 0 && loginHost == nil {
 		return nil
 	}
-	s := g.config.Sessions
-	sessions, err := session.New(session.Config{
-		Store: l.store, Ring: l.ring, IdleTimeout: s.IdleTimeout, AbsoluteTimeout: s.AbsoluteTimeout,
-		Renew: login.Renew(g.provider),
-	})
-	if err != nil {
+	if g.sessions, err = l.manage(g.config, running); err != nil {
 		return err
 	}
 	lc := login.Config{
-		Prefix: g.config.Prefix, Sessions: sessions, Ring: l.ring, Log: l.logger(),
-		CheckTimeout: g.config.CheckTimeout * 8 / 10, // the page has to reach Envoy in time
+		Prefix: g.config.Prefix, Sessions: g.sessions.Manager, Ring: l.ring, Log: l.logger(),
+		CheckTimeout:   g.config.CheckTimeout * 8 / 10, // the page has to reach Envoy in time
+		Reauthenticate: g.config.Sessions.WithoutRefreshToken == "reauthenticate",
 	}
-	lc.Reauthenticate = s.WithoutRefreshToken == "reauthenticate"
 	for _, h := range hosts {
 		lc.Hosts = append(lc.Hosts, login.Host(h))
 	}
@@ -89,7 +86,7 @@ func (l *lasting) buildLogin(g *graph) error {
 	if g.login, err = login.New(lc); err != nil {
 		return err
 	}
-	g.logout, err = logout.New(logout.Config{Login: g.login, Sessions: sessions, Log: l.logger()})
+	g.logout, err = logout.New(logout.Config{Login: g.login, Sessions: g.sessions.Manager, Log: l.logger()})
 	return err
 }
 

@@ -79,7 +79,7 @@ func (p *program) reload() {
 	var next *graph
 	if err == nil {
 		cfg = p.keepWhatStays(cfg, before.config)
-		next, err = p.build(cfg, before.providers)
+		next, err = p.build(cfg, before)
 	}
 	p.metrics.Reloaded(err == nil)
 	if err != nil {
@@ -136,6 +136,11 @@ func (p *program) swap(g *graph) {
 			p.start(each)
 		}
 	}
+	if g.sessions != nil && g.sessions.stop == nil {
+		ctx, cancel := context.WithCancel(p.lifetime)
+		g.sessions.stop = cancel
+		p.running.Go(func() { _ = g.sessions.Run(ctx) })
+	}
 	p.metrics.SetRules(g.config.RuleNames())
 	p.current.Store(g)
 	if before == nil {
@@ -148,6 +153,12 @@ func (p *program) swap(g *graph) {
 	}
 	if before.login != nil {
 		p.detached.Go(func() { before.login.Wait(time.Minute) })
+	}
+	if before.sessions != nil && before.sessions != g.sessions {
+		p.detached.Go(func() {
+			before.sessions.Wait(time.Minute)
+			before.sessions.stop()
+		})
 	}
 }
 

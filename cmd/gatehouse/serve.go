@@ -109,7 +109,7 @@ func serve(ctx context.Context, file string, logs io.Writer, tell told) error {
 	if err := p.prepare(cfg, logs); err != nil {
 		return asFailure(err)
 	}
-	g, err := p.build(cfg, nil)
+	g, err := p.build(cfg, &graph{})
 	if err != nil {
 		return asFailure(err)
 	}
@@ -163,9 +163,10 @@ func (p *program) prepare(cfg *config.Config, logs io.Writer) (err error) {
 		}
 	}
 	p.health.Degraded = p.degraded
-	if err := p.metrics.Providers(p.providerStates); err != nil {
+	if err := errors.Join(p.metrics.Providers(p.providerStates), p.metrics.Sessions(p.cached)); err != nil {
 		return err
 	}
+	p.find = p.provider
 	return p.prepareSessions(cfg)
 }
 
@@ -309,14 +310,19 @@ func (p *program) drain(doors *listeners, hurry <-chan struct{}) error {
 	return err
 }
 
-// finishLogins waits for code exchanges: a code that was sent and not kept is a login lost.
+// finishLogins waits for code exchanges and renewals: what a provider gave and nobody
+// kept is a login lost.
 func (p *program) finishLogins(ctx context.Context) {
-	left := time.Minute
-	if deadline, ok := ctx.Deadline(); ok {
-		left = time.Until(deadline)
+	left := func() time.Duration {
+		deadline, ok := ctx.Deadline()
+		if !ok {
+			return time.Minute
+		}
+		return max(time.Until(deadline), 0)
 	}
 	if g := p.current.Load(); g.login != nil {
-		g.login.Wait(max(left, 0))
+		g.login.Wait(left())
+		g.sessions.Wait(left())
 	}
 	done := make(chan struct{})
 	go func() {
