@@ -89,6 +89,9 @@ func TestG3LogoutToken(t *testing.T) {
 		if tt.ok != (err == nil) || tt.ok != (l != nil) || err != nil && (!errors.Is(err, oidc.ErrRejected) || errors.Is(err, oidc.ErrUnavailable)) {
 			t.Errorf("%s: %+v, %v, want accepted: %v", tt.id, l, err, tt.ok)
 		}
+		if tt.id == "no iat" && !strings.HasSuffix(err.Error(), "iat is missing") {
+			t.Errorf("%s: the reason is %v", tt.id, err)
+		}
 	}
 }
 

@@ -84,7 +84,7 @@ func (p *Provider) refresh(ctx context.Context, have *Grant, before authz.Claims
 		return nil, err
 	}
 	g := *have
-	g.Access, g.AccessExpires, g.Kept = t.access, asked.Add(t.lifetime), nil
+	g.Access, g.AccessExpires = t.access, asked.Add(t.lifetime)
 	if t.refresh != "" {
 		g.Refresh = t.refresh
 	}
