@@ -48,6 +48,7 @@ import (
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -89,7 +90,7 @@ func TestEveryFileIsCovered(t *testing.T) {
 		got = append(got, m...)
 	}
 	slices.Sort(got)
-	want := []string{"envoy/envoy.yaml", "istio/gateway.yaml", "istio/lock-down.yaml", "istio/mesh-config.yaml", "istio/waypoint.yaml", "kubernetes/gatehouse.yaml"}
+	want := []string{"envoy/envoy.yaml", "istio/gateway.yaml", "istio/lock-down.yaml", "istio/login-host.yaml", "istio/mesh-config.yaml", "istio/waypoint.yaml", "kubernetes/gatehouse.yaml"}
 	if !slices.Equal(got, want) {
 		t.Errorf("files = %q, tests cover %q", got, want)
 	}
@@ -177,6 +178,34 @@ func TestConfigMapValidates(t *testing.T) {
 		return
 	}
 	t.Error("no ConfigMap")
+}
+
+// The login host's pages are where Gatehouse serves them.
+func TestLoginHostRoute(t *testing.T) {
+	data, err := os.ReadFile("istio/login-host.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var route gatewayv1.HTTPRoute
+	if err := yaml.UnmarshalStrict(data, &route); err != nil {
+		t.Fatal(err)
+	}
+	rule := route.Spec.Rules[0]
+	path, backend := rule.Matches[0].Path, rule.BackendRefs[0]
+	if len(route.Spec.Rules) != 1 || *path.Type != gatewayv1.PathMatchPathPrefix || *path.Value != "/oauth2" || route.Spec.Hostnames[0] != "auth.example.com" {
+		t.Errorf("route = %+v, want the prefix of the login host alone", route.Spec)
+	}
+	for _, doc := range documents(t, "kubernetes/gatehouse.yaml") {
+		var s corev1.Service
+		if typeOf(t, doc).Kind != "Service" || yaml.UnmarshalStrict(doc, &s) != nil || s.Name != string(backend.Name) {
+			continue
+		}
+		if !slices.ContainsFunc(s.Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == "http" && p.Port == *backend.Port }) {
+			t.Errorf("service %s has no HTTP port %d", s.Name, *backend.Port)
+		}
+		return
+	}
+	t.Errorf("no service %s", backend.Name)
 }
 
 func TestMeshConfigDecodesStrictly(t *testing.T) {
