@@ -19,10 +19,20 @@ import (
 // Run checks stores with the real clock, in parallel. newStore returns an empty
 // store and closes it with t.Cleanup.
 func Run(t *testing.T, newStore func(t testing.TB) session.Store) {
+	RunReplicas(t, func(t testing.TB) (session.Store, session.Store) {
+		s := newStore(t)
+		return s, s
+	})
+}
+
+// RunReplicas is Run for stores that several processes share: newStores returns two
+// for the same, empty place.
+func RunReplicas(t *testing.T, newStores func(t testing.TB) (a, b session.Store)) {
 	for _, c := range checks {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			c.check(t, newStore(t))
+			a, b := newStores(t)
+			c.check(t, a, b)
 		})
 	}
 }
@@ -31,31 +41,57 @@ func Run(t *testing.T, newStore func(t testing.TB) session.Store) {
 func RunFakeClock(t *testing.T, newStore func(t testing.TB) session.Store) {
 	for _, c := range checks {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { c.check(t, newStore(t)) })
+			synctest.Test(t, func(t *testing.T) {
+				s := newStore(t)
+				c.check(t, s, s)
+			})
 		})
 	}
 }
 
 // unit is long enough that a busy machine does not blur it.
-const unit = 400 * time.Millisecond
+const unit = 800 * time.Millisecond
 
 var checks = []struct {
 	name  string
-	check func(*testing.T, session.Store)
+	check func(t *testing.T, a, b session.Store) // b is another replica of a
 }{
-	{"Fields", checkFields},
-	{"MissIsNotFound", checkMiss},
-	{"CanceledIsNotMiss", checkCanceled},
-	{"IdleEnds", checkIdle},
-	{"TouchExtends", checkTouch},
-	{"TouchNeverPassesAbsoluteEnd", checkAbsolute},
-	{"AbsoluteShorterThanIdle", checkShortAbsolute},
-	{"MarkIsTakenOnce", checkMark},
-	{"MarkEnds", checkMarkEnds},
-	{"CreateIsAtomic", checkAtomic},
-	{"EndIsFinal", checkEnd},
-	{"C11TouchDoesNotRecreate", checkTouchRace},
-	{"InputIsCopied", checkCopies},
+	{"Fields", alone(checkFields)},
+	{"MissIsNotFound", alone(checkMiss)},
+	{"CanceledIsNotMiss", alone(checkCanceled)},
+	{"IdleEnds", alone(checkIdle)},
+	{"TouchExtends", alone(checkTouch)},
+	{"TouchNeverPassesAbsoluteEnd", alone(checkAbsolute)},
+	{"AbsoluteShorterThanIdle", alone(checkShortAbsolute)},
+	{"MarkIsTakenOnce", alone(checkMark)},
+	{"MarkEnds", alone(checkMarkEnds)},
+	{"CreateIsAtomic", alone(checkAtomic)},
+	{"EndIsFinal", alone(checkEnd)},
+	{"C11TouchDoesNotRecreate", alone(checkTouchRace)},
+	{"InputIsCopied", alone(checkCopies)},
+	{"ReplaceMissIsNotFound", alone(checkReplaceMiss)},
+	{"ReplaceComparesVersions", checkReplace},
+	{"ReplaceCanBeRepeated", alone(checkReplaceRepeat)},
+	{"ReplaceKeepsSummaryAndLife", alone(checkReplaceKeeps)},
+	{"ReplaceOneOfManyWins", checkReplaceRace},
+	{"EndWinsOverReplace", checkReplaceEnd},
+	{"ListNamesEachOnce", checkList},
+	{"ListForgetsWhatEnded", checkListEnd},
+	{"PutFirstWins", checkPut},
+	{"PutRenewsItsOwn", alone(checkPutRenews)},
+	{"PutOneOfManyWins", checkPutRace},
+	{"RaiseKeepsTheGreater", checkRaise},
+	{"RaiseConcurrently", checkRaiseRace},
+	{"TakeGivesOnce", checkTake},
+	{"DropOnlyItsOwn", checkDrop},
+	{"NotesKeepBytes", alone(checkNoteBytes)},
+	{"WatchTellsOfEndings", checkWatch},
+	{"WatchEndsWithItsContext", alone(checkWatchEnds)},
+}
+
+// alone is a check of one store.
+func alone(check func(*testing.T, session.Store)) func(t *testing.T, a, b session.Store) {
+	return func(t *testing.T, a, _ session.Store) { check(t, a) }
 }
 
 // record returns a new record with a mark of its own.
@@ -146,15 +182,28 @@ func checkCanceled(t *testing.T, s session.Store) {
 	r := create(t, s, record(time.Minute, time.Hour))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := s.Load(ctx, r.Handle, all); errors.Is(err, session.ErrNotFound) {
-		t.Errorf("Load: %v", err)
+	never := func(what string, err error) {
+		t.Helper()
+		if errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrConflict) {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
-	if err := s.Touch(ctx, r.Handle, time.Minute); errors.Is(err, session.ErrNotFound) {
-		t.Errorf("Touch: %v", err)
+	_, _, err := s.Load(ctx, r.Handle, all)
+	never("Load", err)
+	never("Touch", s.Touch(ctx, r.Handle, time.Minute))
+	_, err = s.Get(ctx, r.Mark)
+	never("Get", err)
+	next := r.Record
+	next.Version = "1.1"
+	never("Replace", s.Replace(ctx, next, r.Version))
+	if found, err := s.List(ctx, r.Index); err == nil && len(found) == 0 {
+		t.Error("List = nothing, nil")
 	}
-	if _, err := s.Get(ctx, r.Mark); errors.Is(err, session.ErrNotFound) {
-		t.Errorf("Get: %v", err)
+	if held, err := s.Put(ctx, r.Mark, []byte("another"), time.Minute); err == nil && !bytes.Equal(held, r.MarkValue) {
+		t.Errorf("Put = %q, nil", held)
 	}
+	_, err = s.Take(ctx, r.Mark)
+	never("Take", err)
 	wantAlive(t, s, r.Handle)
 }
 
