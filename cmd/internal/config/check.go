@@ -262,21 +262,6 @@ func (ck *checker) sessions() {
 	}
 }
 
-func (ck *checker) redis(key string, r *Redis) {
-	for i, address := range r.Addresses {
-		ck.address(index(key+".addresses", i), address)
-	}
-	if len(r.Addresses) > 1 {
-		ck.wrong(index(key+".addresses", 1), "not supported yet: more than one address (Sentinel, Cluster)", "", "name one server")
-	}
-	if t := r.TLS; t != nil && (t.CertFile == "") != (t.KeyFile == "") {
-		ck.wrong(key+".tls", "cert_file and key_file come together", "", "give both or neither")
-	}
-	if len(ck.config.Sessions.KeyFiles) == 0 {
-		ck.wrong("sessions.key_files", "missing: every replica needs the same sealing keys to read what is in redis", "", `make one with "gatehouse keys new" and name it here`)
-	}
-}
-
 func (c *Config) hasLogin() bool {
 	return slices.ContainsFunc(c.Rules, func(r Rule) bool { return len(r.Login) > 0 })
 }

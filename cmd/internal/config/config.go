@@ -192,8 +192,6 @@ type Store struct {
 	Memory *Memory `yaml:"memory"`
 	// Redis keeps sessions in Redis or Valkey, for any number of replicas.
 	Redis *Redis `yaml:"redis"`
-
-	_ struct{} `later:"sentinel cluster"`
 }
 
 // Memory is a store in this process.
@@ -202,25 +200,51 @@ type Memory struct {
 	SizeMiB int `yaml:"size_mib" default:"64"`
 }
 
-// Redis is a store in Redis or Valkey.
+// Redis is a store in Redis or Valkey: one server (addresses), a Cluster (addresses and cluster), or a group of servers with Sentinels (sentinel). Every question goes to a master.
 type Redis struct {
-	// Addresses is the server's host:port; exactly one for now.
-	Addresses []string `yaml:"addresses" required:"true"`
-	// Username is the ACL user.
+	// Addresses is the server's host:port, or those of some nodes of a Cluster. Not with sentinel.
+	Addresses []string `yaml:"addresses"`
+	// Cluster says that the addresses are nodes of a Cluster; the others are found.
+	Cluster bool `yaml:"cluster"`
+	// Sentinel finds the master of a group of servers, also after a failover.
+	Sentinel *Sentinel `yaml:"sentinel"`
+	// Username is the ACL user. Needs password_file.
 	Username string `yaml:"username"`
+	// UsernameFile holds the ACL user, instead of username. It is read again for every new connection.
+	UsernameFile string `yaml:"username_file"`
 	// PasswordFile holds the password. It is read again for every new connection.
 	PasswordFile string `yaml:"password_file"`
-	// DB is the number of the database.
+	// DB is the number of the database. A Cluster has only 0.
 	DB int `yaml:"db" default:"0" zero:"ok"`
 	// KeyPrefix begins the name of every key.
 	KeyPrefix string `yaml:"key_prefix" default:"gh:"`
-	// TLS encrypts connections to the server. {} checks its certificate against the system's authorities.
+	// TLS encrypts connections to the servers and to the Sentinels. {} checks their certificates against the system's authorities.
 	TLS *RedisTLS `yaml:"tls"`
-
-	_ struct{} `later:"sentinel cluster"`
+	// PoolSize is how many connections there may be, to each server of a Cluster; 10 for each CPU when left out. One more listens for endings.
+	PoolSize int `yaml:"pool_size"`
+	// MinIdle is how many idle connections are kept, to each server of a Cluster. None are made ahead when left out.
+	MinIdle int `yaml:"min_idle"`
+	// DialTimeout bounds making a connection, with TLS.
+	DialTimeout time.Duration `yaml:"dial_timeout" default:"500ms"`
+	// Timeout bounds one command; it is tried twice. A Check waits no longer than check_timeout in any case.
+	Timeout time.Duration `yaml:"timeout" default:"500ms"`
 }
 
-// RedisTLS is TLS towards Redis.
+// Sentinel finds the master of a group of Redis servers.
+type Sentinel struct {
+	// Master is the name that the Sentinels know the group by.
+	Master string `yaml:"master" required:"true"`
+	// Addresses are host:port of some of the Sentinels; the others are found.
+	Addresses []string `yaml:"addresses" required:"true"`
+	// Username is the ACL user at the Sentinels. Needs password_file.
+	Username string `yaml:"username"`
+	// UsernameFile holds the ACL user, instead of username. It is read again for every new connection.
+	UsernameFile string `yaml:"username_file"`
+	// PasswordFile holds the password of the Sentinels, which is not that of the servers. It is read again for every new connection.
+	PasswordFile string `yaml:"password_file"`
+}
+
+// RedisTLS is TLS towards Redis, version 1.2 or newer. The files are read again for every new connection.
 type RedisTLS struct {
 	// CAFile holds the authorities that the server's certificate is checked against, PEM, instead of those of the system.
 	CAFile string `yaml:"ca_file"`

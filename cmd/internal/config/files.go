@@ -59,7 +59,12 @@ func (c *Config) Files() []FileRef {
 	}
 	if s := c.Sessions.Store; s != nil && s.Redis != nil {
 		const key = "sessions.store.redis"
+		add(key+".username_file", s.Redis.UsernameFile)
 		add(key+".password_file", s.Redis.PasswordFile)
+		if t := s.Redis.Sentinel; t != nil {
+			add(key+".sentinel.username_file", t.UsernameFile)
+			add(key+".sentinel.password_file", t.PasswordFile)
+		}
 		if t := s.Redis.TLS; t != nil {
 			add(key+".tls.ca_file", t.CAFile)
 			add(key+".tls.cert_file", t.CertFile)
