@@ -178,7 +178,7 @@ func (p *program) prepareSessions(cfg *config.Config) (err error) {
 		return err
 	}
 	redisstore.LogTo(p.logger())
-	store, err := buildStore(cfg)
+	store, err := buildStore(cfg, p.logger())
 	if err != nil {
 		return err
 	}

@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/gatehouse-mesh/gatehouse/cmd/internal/config"
@@ -46,43 +46,17 @@ func readKeys(cfg *config.Config) ([]seal.Key, error) {
 	return keys, nil
 }
 
-// buildStore does no I/O.
-func buildStore(cfg *config.Config) (session.Store, error) {
+// buildStore reads files, and talks to nobody.
+func buildStore(cfg *config.Config, log *slog.Logger) (session.Store, error) {
 	s := cfg.Sessions.Store
 	if s.Redis == nil {
 		return session.NewMemory(int64(s.Memory.SizeMiB) << 20), nil
 	}
-	rc := redisstore.Config{Addresses: s.Redis.Addresses, Username: s.Redis.Username, DB: s.Redis.DB, Prefix: s.Redis.KeyPrefix}
-	if s.Redis.PasswordFile != "" {
-		path := cfg.Path(s.Redis.PasswordFile)
-		rc.Password = func() (string, error) { return config.ReadSecret(path) }
-	}
-	var err error
-	if rc.TLS, err = redisTLS(cfg, s.Redis.TLS); err != nil {
-		return nil, cfg.Mistake("sessions.store.redis.tls", err.Error(), "", "")
+	rc, err := redisConfig(cfg, s.Redis, log)
+	if err != nil {
+		return nil, err
 	}
 	return redisstore.New(rc)
-}
-
-func redisTLS(cfg *config.Config, t *config.RedisTLS) (*tls.Config, error) {
-	if t == nil {
-		return nil, nil //nolint:nilnil // no TLS was asked for
-	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
-	if t.CAFile != "" {
-		pool, err := readCAs(cfg.Path(t.CAFile))
-		if err != nil {
-			return nil, err
-		}
-		c.RootCAs = pool
-	}
-	if t.CertFile != "" {
-		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(cfg.Path(t.CertFile), cfg.Path(t.KeyFile)) // at every connection, so that new files count
-			return &pair, err
-		}
-	}
-	return c, nil
 }
 
 // timedStore measures the calls to a store. That nothing was found is no error.

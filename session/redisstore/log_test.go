@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"bytes"
+	"flag"
 	"log/slog"
 	"os"
 	"strings"
@@ -32,6 +33,8 @@ func (b *lockedBuffer) String() string {
 }
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "12") // the checks of the suites wait, mostly
 	redisstore.LogTo(slog.New(slog.NewJSONHandler(&clientLog, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	os.Exit(m.Run())
 }
@@ -39,8 +42,7 @@ func TestMain(m *testing.M) {
 // The client's words arrive as structured lines, without the password.
 func TestLogTo(t *testing.T) {
 	store := newStore(t, redisstore.Config{
-		Addresses: []string{t.TempDir() + "/nobody"}, Username: "u",
-		Password: func() (string, error) { return "the-password", nil },
+		Addresses: []string{t.TempDir() + "/nobody"}, Credentials: password("u", "the-password"),
 	})
 	if err := store.Ping(t.Context()); err == nil || strings.Contains(err.Error(), "the-password") {
 		t.Errorf("Ping: %v", err)

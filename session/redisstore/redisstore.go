@@ -5,96 +5,50 @@
 //	s:{HANDLE}  hash: v, i, t, m as in session.Record, e the absolute end in Redis's time
 //	u:… p:…     sorted set: handle → absolute end, named by session.Manager
 //	a:… c:… j:… l:… n:…  notes, named by session.Manager
-//	ended       channel: the handle of each session that was ended
+//	ended       channel: the handle of each session that was ended, and nonces
+//	beat        a key that is never there, for the nonces
 //
 // An ACL user needs ~PREFIX* &PREFIX* and +hset +hget +hmget +exists +pexpire +pttl
-// +del +set +get +zadd +zrem +zremrangebyscore +publish +time +eval +evalsha +ping;
-// +info lets Check read the eviction policy.
+// +del +set +get +zadd +zrange +zrem +zremrangebyscore +publish +subscribe +time +eval
+// +evalsha +ping, on a Cluster also +cluster|slots; +info lets Check read the eviction
+// policy. The user at the Sentinels needs &+switch-master &+replica-reconf-done
+// +subscribe +sentinel|get-master-addr-by-name +sentinel|sentinels +ping.
 package redisstore
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/gatehouse-mesh/gatehouse/session"
 )
 
-// Config says how to reach Redis.
-type Config struct {
-	Addresses []string // host:port, or the path of a unix socket
-	Cluster   bool     // Addresses are some nodes of a Cluster; otherwise there is one
-	Username  string   // empty: the default user
-	// Password is asked for every new connection, so that a changed file is
-	// followed; nil: none.
-	Password func() (string, error)
-	TLS      *tls.Config // nil: plain text
-	DB       int         // not on a Cluster
-	Prefix   string      // of keys and channel; empty: "gh:"
-
-	DialTimeout time.Duration // zero: 500 ms
-	Timeout     time.Duration // for one command, besides the context's deadline; zero: 500 ms
-	PoolSize    int           // connections at most (per node); zero: 10 per CPU
-}
-
 // Store is a session.Store. It is safe for concurrent use.
 type Store struct {
-	client redis.UniversalClient
-	prefix string
+	client  redis.UniversalClient
+	cluster *redis.ClusterClient // client, when it is one
+	prefix  string
+	lost    func(error)
 }
 
 var _ session.Store = (*Store)(nil)
 
-// New checks cfg. It does no I/O; connections are made as they are needed.
+// New checks cfg. Connections are made as they are needed; only MinIdle makes the
+// first ones at once, in the background.
 func New(cfg Config) (*Store, error) {
-	switch {
-	case len(cfg.Addresses) == 0:
-		return nil, errors.New("redis needs an address: host:port, or the path of a unix socket")
-	case len(cfg.Addresses) > 1 && !cfg.Cluster:
-		return nil, fmt.Errorf("redis has %d addresses, but is not a cluster: name one", len(cfg.Addresses))
-	case cfg.DB != 0 && cfg.Cluster:
-		return nil, fmt.Errorf("a redis cluster has no database %d", cfg.DB)
-	case strings.ContainsAny(cfg.Prefix, "{}"):
-		return nil, fmt.Errorf("redis key prefix %q must not contain braces: they decide where a cluster keeps a key", cfg.Prefix)
+	if err := cfg.check(); err != nil {
+		return nil, err
 	}
-	if cfg.Prefix == "" {
-		cfg.Prefix = "gh:"
+	s := &Store{client: redis.NewUniversalClient(cfg.options()), prefix: cfg.Prefix, lost: cfg.Lost}
+	if s.prefix == "" {
+		s.prefix = "gh:"
 	}
-	return &Store{client: redis.NewUniversalClient(options(cfg)), prefix: cfg.Prefix}, nil
-}
-
-func options(cfg Config) *redis.UniversalOptions {
-	const defaultTimeout = 500 * time.Millisecond
-	o := &redis.UniversalOptions{
-		Addrs: cfg.Addresses, IsClusterMode: cfg.Cluster, DB: cfg.DB, TLSConfig: cfg.TLS,
-		DialTimeout: cfg.DialTimeout, ReadTimeout: cfg.Timeout, WriteTimeout: cfg.Timeout, PoolTimeout: cfg.Timeout,
-		PoolSize: cfg.PoolSize, ContextTimeoutEnabled: true,
-		// All our commands may be repeated; once is for a connection that went stale.
-		MaxRetries: 1, MinRetryBackoff: 5 * time.Millisecond, MaxRetryBackoff: 20 * time.Millisecond, DialerRetries: 1,
-		// Nothing an ACL must allow in addition.
-		DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	}
-	if o.DialTimeout == 0 {
-		o.DialTimeout = defaultTimeout
-	}
-	if cfg.Timeout == 0 {
-		o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = defaultTimeout, defaultTimeout, defaultTimeout
-	}
-	o.Username = cfg.Username
-	if cfg.Password != nil {
-		o.CredentialsProviderContext = func(context.Context) (string, string, error) {
-			password, err := cfg.Password()
-			return cfg.Username, password, err
-		}
-	}
-	return o
+	s.cluster, _ = s.client.(*redis.ClusterClient)
+	return s, nil
 }
 
 // Close closes all connections.
@@ -102,38 +56,6 @@ func (s *Store) Close() error { return s.client.Close() }
 
 // Ping reports whether Redis answers.
 func (s *Store) Ping(ctx context.Context) error { return classify(s.client.Ping(ctx).Err()) }
-
-// Check asks Redis for settings that lose sessions, and returns a warning for the
-// operator, or "". The error is that of reaching Redis.
-func (s *Store) Check(ctx context.Context) (warning string, err error) {
-	info, err := s.client.Info(ctx, "memory").Result()
-	if redis.IsPermissionError(err) {
-		return "redis: cannot see the eviction policy (the user may not run INFO); make sure that maxmemory-policy is noeviction", nil
-	}
-	if err != nil {
-		return "", classify(err)
-	}
-	policy := infoField(info, "maxmemory_policy")
-	switch {
-	case policy == "noeviction":
-		return "", nil
-	case policy == "":
-		return "redis: does not tell its eviction policy; make sure that maxmemory-policy is noeviction", nil
-	case infoField(info, "maxmemory") == "0":
-		return fmt.Sprintf("redis: would evict sessions (maxmemory-policy %s) as soon as maxmemory is set; set maxmemory-policy to noeviction", policy), nil
-	}
-	return fmt.Sprintf("redis: evicts sessions when memory is full, which signs users out (maxmemory-policy %s); set maxmemory-policy to noeviction", policy), nil
-}
-
-// infoField finds a line "name:value" of the answer to INFO.
-func infoField(info, name string) string {
-	for line := range strings.SplitSeq(info, "\r\n") {
-		if value, ok := strings.CutPrefix(line, name+":"); ok {
-			return value
-		}
-	}
-	return ""
-}
 
 // Create implements session.Records.
 func (s *Store) Create(ctx context.Context, r session.NewRecord) ([]byte, error) {
@@ -160,7 +82,7 @@ func (s *Store) Create(ctx context.Context, r session.NewRecord) ([]byte, error)
 	return []byte(mark), nil
 }
 
-// Load implements session.Store.
+// Load implements session.Records.
 func (s *Store) Load(ctx context.Context, h session.Handle, f session.Fields) (session.Record, time.Duration, error) {
 	r := session.Record{Handle: h}
 	names, into := []string{"v"}, []*[]byte{nil}
@@ -198,7 +120,7 @@ func (s *Store) Load(ctx context.Context, h session.Handle, f session.Fields) (s
 	return r, left, nil
 }
 
-// Touch implements session.Store.
+// Touch implements session.Records.
 func (s *Store) Touch(ctx context.Context, h session.Handle, idle time.Duration) error {
 	n, err := touch.Run(ctx, s.client, []string{s.record(h)}, millis(idle)).Int()
 	switch {
@@ -212,10 +134,10 @@ func (s *Store) Touch(ctx context.Context, h session.Handle, idle time.Duration)
 	return nil
 }
 
-// End implements session.Store.
+// End implements session.Records.
 func (s *Store) End(ctx context.Context, h session.Handle, index []string) error {
 	handle := h.String()
-	if err := end.Run(ctx, s.client, []string{s.record(h)}, s.prefix+"ended", handle).Err(); err != nil {
+	if err := end.Run(ctx, s.client, []string{s.record(h)}, s.channel(), handle).Err(); err != nil {
 		return classify(err)
 	}
 	s.unlist(ctx, handle, index)
@@ -299,12 +221,6 @@ func (s *Store) Take(ctx context.Context, name string) ([]byte, error) {
 // Drop implements session.Notes.
 func (s *Store) Drop(ctx context.Context, name string, value []byte) error {
 	return classify(drop.Run(ctx, s.client, []string{s.prefix + name}, value).Err())
-}
-
-// Watch implements session.Store. It tells nothing yet, so that nothing is cached.
-func (s *Store) Watch(ctx context.Context, _ session.Watcher) error {
-	<-ctx.Done()
-	return nil
 }
 
 func (s *Store) record(h session.Handle) string { return s.prefix + "s:{" + h.String() + "}" }

@@ -3,8 +3,6 @@ package redisstore_test
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -64,30 +62,32 @@ func create(t testing.TB, m *session.Manager) session.ID {
 	return id
 }
 
-func TestStore(t *testing.T) {
-	server := newServer(t)
-	var n atomic.Int32
-	sessiontest.Run(t, func(t testing.TB) session.Store {
-		return newStore(t, redisstore.Config{Addresses: []string{server.address}, Prefix: fmt.Sprintf("t%d:", n.Add(1)), Timeout: 5 * time.Second})
-	})
+// password is one that never changes.
+func password(username, password string) redisstore.Credentials {
+	return func() (string, string, error) { return username, password, nil }
 }
 
-// A cluster of one node refuses what crosses slots, as a large one does.
-func TestStoreOnCluster(t *testing.T) {
-	address := freeAddress(t)
-	_, port, _ := strings.Cut(address, ":")
-	server := newServer(t, "--cluster-enabled", "yes", "--port", port, "--bind", "127.0.0.1")
-	server.do(t, "CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-	for range 500 {
-		if info, err := server.client(t).ClusterInfo(t.Context()).Result(); err == nil && strings.Contains(info, "cluster_state:ok") {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+// The whole suite on everything that Redis is run as. D2: the single server is used
+// with no more rights than documented.
+func TestStore(t *testing.T) {
+	server := newServer(t)
+	server.do(t, append([]any{"ACL", "SETUSER", "gatehouse", "reset", "on", ">secret", "~t*", "&t*"}, strings2any(rights)...)...)
 	var n atomic.Int32
-	sessiontest.Run(t, func(t testing.TB) session.Store {
-		return newStore(t, redisstore.Config{Addresses: []string{address}, Cluster: true, Prefix: fmt.Sprintf("t%d:", n.Add(1)), Timeout: 5 * time.Second})
-	})
+	for name, cfg := range map[string]redisstore.Config{
+		"Single":   {Addresses: []string{server.address}, Credentials: password("gatehouse", "secret")},
+		"Cluster":  {Addresses: []string{newCluster(t)[1].address}, Cluster: true},
+		"Sentinel": newGroup(t).config(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg.Timeout, cfg.DialTimeout = 5*time.Second, 5*time.Second // the machine is busy
+			sessiontest.RunReplicas(t, func(t testing.TB) (a, b session.Store) {
+				cfg := cfg
+				cfg.Prefix = fmt.Sprintf("t%d:", n.Add(1))
+				return newStore(t, cfg), newStore(t, cfg)
+			})
+		})
+	}
 }
 
 // One round trip per Load: no transaction, no script, two commands in one write.
@@ -321,13 +321,12 @@ func TestCheck(t *testing.T) {
 // D2: a user with no more rights than documented, and a password that changes while connections exist.
 func TestACL(t *testing.T) {
 	server := newServer(t)
-	server.do(t, append([]any{"ACL", "SETUSER", "gatehouse", "reset", "on", ">first", "~gh:*", "&gh:*"}, strings2any(
-		"+hset +hget +hmget +exists +pexpire +pttl +del +set +get +zadd +zrem +zremrangebyscore +publish +time +eval +evalsha +ping")...)...)
+	server.do(t, append([]any{"ACL", "SETUSER", "gatehouse", "reset", "on", ">first", "~gh:*", "&gh:*"}, strings2any(rights)...)...)
 	var password atomic.Value
 	password.Store("first")
 	store := newStore(t, redisstore.Config{
-		Addresses: []string{server.address}, Username: "gatehouse",
-		Password: func() (string, error) { return password.Load().(string), nil },
+		Addresses:   []string{server.address},
+		Credentials: func() (string, string, error) { return "gatehouse", password.Load().(string), nil },
 	})
 	m := newManager(t, store)
 	id := create(t, m)
@@ -368,29 +367,14 @@ func TestACL(t *testing.T) {
 	}
 }
 
+// rights are those of the package comment.
+const rights = "+hset +hget +hmget +exists +pexpire +pttl +del +set +get +zadd +zrange +zrem +zremrangebyscore +publish +subscribe +time +eval +evalsha +ping"
+
 func strings2any(words string) (list []any) {
 	for _, w := range strings.Fields(words) {
 		list = append(list, w)
 	}
 	return list
-}
-
-// D1: TLS, and nothing but the configured CA.
-func TestTLS(t *testing.T) {
-	pair, pool := certificate(t)
-	address := freeAddress(t)
-	_, port, _ := strings.Cut(address, ":")
-	newServer(t, "--tls-port", port, "--bind", "127.0.0.1", "--tls-cert-file", pair.cert, "--tls-key-file", pair.key, "--tls-auth-clients", "no")
-	good := newStore(t, redisstore.Config{Addresses: []string{address}, TLS: &tls.Config{RootCAs: pool}})
-	if err := good.Ping(t.Context()); err != nil {
-		t.Errorf("Ping: %v", err)
-	}
-	for name, cfg := range map[string]*tls.Config{"another CA": {RootCAs: x509.NewCertPool()}, "another name": {RootCAs: pool, ServerName: "redis.test"}, "plain text": nil} {
-		bad := newStore(t, redisstore.Config{Addresses: []string{address}, TLS: cfg})
-		if err := bad.Ping(t.Context()); err == nil {
-			t.Errorf("%s: connected", name)
-		}
-	}
 }
 
 // D10, Q1: with calls cancelled at random nobody gets another one's session.
@@ -425,22 +409,6 @@ func TestNoCrossTalk(t *testing.T) {
 	wg.Wait()
 	if n := answers.Load(); n == 0 || n == 2400 {
 		t.Errorf("%d of 2400 calls were answered: nothing was proven", n)
-	}
-}
-
-func TestNewRefuses(t *testing.T) {
-	for _, c := range []struct {
-		cfg  redisstore.Config
-		want string
-	}{
-		{redisstore.Config{}, "needs an address"},
-		{redisstore.Config{Addresses: []string{"a:1", "b:1"}}, "not a cluster"},
-		{redisstore.Config{Addresses: []string{"a:1"}, Cluster: true, DB: 1}, "no database"},
-		{redisstore.Config{Addresses: []string{"a:1"}, Prefix: "x{y}"}, "braces"},
-	} {
-		if _, err := redisstore.New(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("New = %v, want an error with %q", err, c.want)
-		}
 	}
 }
 

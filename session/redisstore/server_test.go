@@ -17,25 +17,45 @@ import (
 // server is a redis-server process.
 type server struct {
 	address string
+	dir     string
 	cmd     *exec.Cmd
 	args    []string
+	plain   *redis.Client
 }
 
 // newServer starts a redis-server on a unix socket, with further arguments.
 func newServer(t testing.TB, args ...string) *server {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "gh") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := newDir(t)
 	socket := filepath.Join(dir, "redis.sock")
-	s := &server{address: socket, args: append([]string{"--port", "0", "--unixsocket", socket, "--dir", dir, "--save", "", "--logfile", filepath.Join(dir, "log")}, args...)}
+	s := &server{address: socket, dir: dir, args: append([]string{"--port", "0", "--unixsocket", socket, "--dir", dir, "--save", "", "--logfile", filepath.Join(dir, "log")}, args...)}
 	s.start(t)
 	return s
 }
 
-// start starts the server (again) and waits until it answers.
+// newTCPServer starts a redis-server on a port of the loopback interface.
+func newTCPServer(t testing.TB, args ...string) *server {
+	t.Helper()
+	address := freeAddress(t)
+	_, port, _ := strings.Cut(address, ":")
+	dir := newDir(t)
+	s := &server{address: address, dir: dir, args: append([]string{"--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "", "--logfile", filepath.Join(dir, "log")}, args...)}
+	s.start(t)
+	return s
+}
+
+// newDir makes a directory with a short name, as a socket needs it.
+func newDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "gh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// start starts the server (again) and waits until it listens.
 func (s *server) start(t testing.TB) {
 	t.Helper()
 	path, err := exec.LookPath("redis-server")
@@ -50,14 +70,17 @@ func (s *server) start(t testing.TB) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.stop)
-	for range 500 {
-		if c, err := net.Dial("unix", s.address); err == nil {
-			c.Close()
-			return
+	eventually(t, "redis-server listens", func() bool {
+		network := "tcp"
+		if strings.HasPrefix(s.address, "/") {
+			network = "unix"
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("redis-server does not listen")
+		c, err := net.Dial(network, s.address)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
 }
 
 // stop kills the server.
@@ -68,10 +91,29 @@ func (s *server) stop() {
 	}
 }
 
-// client returns a plain client of the server.
+// eventually polls, for no longer than anything here may take.
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited too long until %s", what)
+		}
+	}
+}
+
+// client returns a plain client of the server, always the same.
 func (s *server) client(t testing.TB) *redis.Client {
 	t.Helper()
-	c := redis.NewClient(&redis.Options{Addr: s.address})
+	if s.plain == nil {
+		s.plain = s.clientAs(t, "")
+	}
+	return s.plain
+}
+
+// clientAs returns a client with a password.
+func (s *server) clientAs(t testing.TB, password string) *redis.Client {
+	t.Helper()
+	c := redis.NewClient(&redis.Options{Addr: s.address, Password: password})
 	t.Cleanup(func() { c.Close() })
 	return c
 }

@@ -1,0 +1,188 @@
+package redisstore_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-mesh/gatehouse/session/redisstore"
+)
+
+// group is a master with two replicas and three Sentinels.
+type group struct {
+	servers   []*server // the first one begins as the master
+	sentinels []*server
+}
+
+// newGroup starts a group. auth is in the configuration of the Sentinels.
+func newGroup(t testing.TB, auth ...string) *group {
+	t.Helper()
+	g := &group{servers: []*server{newTCPServer(t)}}
+	host, port, _ := strings.Cut(g.servers[0].address, ":")
+	for range 2 {
+		g.servers = append(g.servers, newTCPServer(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0"))
+	}
+	for _, s := range g.servers {
+		s.do(t, "CONFIG", "SET", "repl-diskless-sync-delay", "0")
+	}
+	eventually(t, "the replicas are in step", func() bool {
+		info, err := g.servers[0].client(t).Info(t.Context(), "replication").Result()
+		return err == nil && strings.Count(info, "state=online") == 2
+	})
+	for range 3 {
+		g.sentinels = append(g.sentinels, newSentinel(t, host, port, auth))
+	}
+	return g
+}
+
+func newSentinel(t testing.TB, host, port string, auth []string) *server {
+	t.Helper()
+	s := &server{address: freeAddress(t), dir: newDir(t)}
+	_, own, _ := strings.Cut(s.address, ":")
+	file := filepath.Join(s.dir, "sentinel.conf")
+	text := append([]string{
+		"bind 127.0.0.1", "port " + own, "dir " + s.dir, "logfile " + filepath.Join(s.dir, "log"),
+		fmt.Sprintf("sentinel monitor main %s %s 2", host, port),
+		"sentinel down-after-milliseconds main 1000", "sentinel failover-timeout main 5000",
+	}, auth...)
+	if err := os.WriteFile(file, []byte(strings.Join(text, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.args = []string{file, "--sentinel"}
+	s.start(t)
+	return s
+}
+
+func (g *group) config() redisstore.Config {
+	s := &redisstore.Sentinel{Master: "main"}
+	for _, each := range g.sentinels {
+		s.Addresses = append(s.Addresses, each.address)
+	}
+	return redisstore.Config{Sentinel: s}
+}
+
+// settle waits until the Sentinels know each other and the replicas.
+func (g *group) settle(t testing.TB) {
+	t.Helper()
+	eventually(t, "the sentinels know each other", func() bool {
+		for _, s := range g.sentinels {
+			info, err := s.client(t).Do(t.Context(), "INFO", "sentinel").Text()
+			if err != nil || !strings.Contains(info, "status=ok") || !strings.Contains(info, "slaves=2,sentinels=3") {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// master returns the server that the first Sentinel calls the master.
+func (g *group) master(t testing.TB) *server {
+	t.Helper()
+	got, err := g.sentinels[0].client(t).Do(t.Context(), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main").StringSlice()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range g.servers {
+		if s.address == got[0]+":"+got[1] {
+			return s
+		}
+	}
+	t.Fatalf("the master is %v", got)
+	return nil
+}
+
+// D6: the Watch leaves the old master, and what was written before is there after.
+func TestFailover(t *testing.T) {
+	g := newGroup(t)
+	g.settle(t)
+	store := newStore(t, g.config())
+	w := newWatch(t, newStore(t, g.config()))
+	w.want(t, true)
+	r := record(t)
+	if _, err := store.Create(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		do   func(master *server)
+	}{
+		{"a graceful failover", func(*server) { g.sentinels[0].do(t, "SENTINEL", "FAILOVER", "main") }},
+		{"the death of the master", func(master *server) { master.stop() }},
+	} {
+		old, lost := g.master(t), w.lost.Load()
+		c.do(old)
+		eventually(t, "there is a new master", func() bool { return g.master(t) != old })
+		begin, told, untold := time.Now(), 0, 0
+		eventually(t, c.name+": Alive(false)", func() bool {
+			if h := newHandle(); store.End(t.Context(), h, nil) == nil {
+				if w.endedWithin(h, 50*time.Millisecond) {
+					told++
+				} else {
+					untold++
+				}
+			}
+			return w.lost.Load() > lost
+		})
+		silent := time.Since(begin)
+		w.want(t, true)
+		again := time.Since(begin)
+		h := newHandle()
+		if err := store.End(t.Context(), h, nil); err != nil {
+			t.Errorf("after %s: End: %v", c.name, err)
+		}
+		w.wantEnded(t, h)
+		if n := g.master(t).client(t).PubSubNumSub(t.Context(), "gh:ended").Val()["gh:ended"]; n != 1 {
+			t.Errorf("after %s the new master has %d subscriptions", c.name, n)
+		}
+		if _, _, err := store.Load(t.Context(), r.Handle, 0); err != nil {
+			t.Errorf("after %s: Load of what was there before: %v", c.name, err)
+		}
+		t.Logf("after %s: Alive(false) in %v, Alive(true) in %v; of the endings until then %d were told, %d not",
+			c.name, silent.Round(time.Millisecond), again.Round(time.Millisecond), told, untold)
+	}
+}
+
+// D2: a user at the Sentinels with no more rights than documented, whose password
+// changes; the servers have none.
+func TestSentinelPassword(t *testing.T) {
+	t.Parallel()
+	const user = "user gatehouse on resetchannels &+switch-master &+replica-reconf-done -@all +subscribe +sentinel|get-master-addr-by-name +sentinel|sentinels +ping "
+	g := newGroup(t, "requirepass operator", user+">hunter1")
+	cfg := g.config()
+	if err := newStore(t, cfg).Ping(t.Context()); err == nil || !strings.Contains(err.Error(), "NOAUTH") {
+		t.Errorf("Ping without a user of the sentinels: %v", err)
+	}
+	var password atomic.Value
+	password.Store("hunter1")
+	cfg.Sentinel.Credentials = func() (string, string, error) { return "gatehouse", password.Load().(string), nil }
+	store := newStore(t, cfg)
+	if err := store.Ping(t.Context()); err != nil {
+		t.Fatalf("Ping: %v", err)
+	}
+	again := func() error { // finds the master again
+		g.servers[0].do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		return store.Ping(t.Context())
+	}
+	for _, s := range g.sentinels {
+		c := s.clientAs(t, "operator")
+		for _, args := range [][]any{
+			{"ACL", "SETUSER", "gatehouse", "resetpass", ">hunter2"},
+			{"CLIENT", "KILL", "USER", "gatehouse"},
+		} {
+			if err := c.Do(t.Context(), args...).Err(); err != nil {
+				t.Fatalf("%v: %v", args, err)
+			}
+		}
+	}
+	if err := again(); err == nil || strings.Contains(err.Error(), "hunter") {
+		t.Errorf("Ping with the old password: %v", err)
+	}
+	password.Store("hunter2")
+	if err := again(); err != nil {
+		t.Errorf("Ping with the new password: %v", err)
+	}
+}
