@@ -212,7 +212,7 @@ type Redis struct {
 	Username string `yaml:"username"`
 	// UsernameFile holds the ACL user, instead of username. It is read again for every new connection.
 	UsernameFile string `yaml:"username_file"`
-	// PasswordFile holds the password. It is read again for every new connection.
+	// PasswordFile holds the password. It is read again for every new connection. To change it without a refusal let the server accept both (ACL SETUSER name >new), replace the file at every replica, then take the old one away (<old).
 	PasswordFile string `yaml:"password_file"`
 	// DB is the number of the database. A Cluster has only 0.
 	DB int `yaml:"db" default:"0" zero:"ok"`
