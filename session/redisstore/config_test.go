@@ -2,9 +2,13 @@ package redisstore_test
 
 import (
 	"errors"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/gatehouse-mesh/gatehouse/session"
 	"github.com/gatehouse-mesh/gatehouse/session/redisstore"
 )
 
@@ -43,5 +47,50 @@ func TestNoPassword(t *testing.T) {
 		if err := store.Ping(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Ping = %v, want an error with %q", err, want)
 		}
+	}
+}
+
+// connected returns how many clients the server has besides the one that asks.
+func (s *server) connected(t testing.TB) int {
+	t.Helper()
+	info, err := s.client(t).Info(t.Context(), "clients").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(info, "connected_clients:")
+	text, _, _ := strings.Cut(rest, "\r\n")
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n - 1
+}
+
+// The pool is as large as it says, also for calls of two commands, and keeps MinIdle.
+func TestPool(t *testing.T) {
+	server := newServer(t)
+	store := newStore(t, redisstore.Config{Addresses: []string{server.address}, PoolSize: 3, MinIdle: 2, Timeout: 5 * time.Second})
+	eventually(t, "two connections are idle", func() bool { return server.connected(t) == 2 })
+	r := record(t)
+	if _, err := store.Create(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for range 50 {
+				if _, _, err := store.Load(t.Context(), r.Handle, session.FieldIdentity); err != nil {
+					t.Errorf("Load: %v", err)
+				}
+			}
+		})
+	}
+	most := 0
+	for range 50 {
+		most = max(most, server.connected(t))
+	}
+	wg.Wait()
+	if most = max(most, server.connected(t)); most > 3 {
+		t.Errorf("%d connections, PoolSize is 3", most)
 	}
 }

@@ -331,6 +331,9 @@ func TestACL(t *testing.T) {
 	m := newManager(t, store)
 	id := create(t, m)
 	server.do(t, "ACL", "SETUSER", "gatehouse", "resetpass", ">second")
+	if _, err := m.Load(t.Context(), id, true); err != nil {
+		t.Errorf("Load on a connection that is there already: %v", err)
+	}
 	password.Store("second")
 	server.do(t, "CLIENT", "KILL", "USER", "gatehouse")
 	if _, err := m.Load(t.Context(), id, true); err != nil {

@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatehouse-mesh/gatehouse/session"
 	"github.com/gatehouse-mesh/gatehouse/session/redisstore"
 )
 
@@ -43,18 +45,23 @@ func newSentinel(t testing.TB, host, port string, auth []string) *server {
 	t.Helper()
 	s := &server{address: freeAddress(t), dir: newDir(t)}
 	_, own, _ := strings.Cut(s.address, ":")
-	file := filepath.Join(s.dir, "sentinel.conf")
-	text := append([]string{
+	s.startSentinel(t, append([]string{
 		"bind 127.0.0.1", "port " + own, "dir " + s.dir, "logfile " + filepath.Join(s.dir, "log"),
 		fmt.Sprintf("sentinel monitor main %s %s 2", host, port),
 		"sentinel down-after-milliseconds main 1000", "sentinel failover-timeout main 5000",
-	}, auth...)
-	if err := os.WriteFile(file, []byte(strings.Join(text, "\n")+"\n"), 0o600); err != nil {
+	}, auth...)...)
+	return s
+}
+
+// startSentinel starts a Sentinel with this configuration.
+func (s *server) startSentinel(t testing.TB, lines ...string) {
+	t.Helper()
+	file := filepath.Join(s.dir, "sentinel.conf")
+	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.args = []string{file, "--sentinel"}
 	s.start(t)
-	return s
 }
 
 func (g *group) config() redisstore.Config {
@@ -106,6 +113,7 @@ func TestFailover(t *testing.T) {
 	if _, err := store.Create(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
+	g.wantMasterOnly(t, store, r)
 	for _, c := range []struct {
 		name string
 		do   func(master *server)
@@ -130,6 +138,9 @@ func TestFailover(t *testing.T) {
 		silent := time.Since(begin)
 		w.want(t, true)
 		again := time.Since(begin)
+		if silent > 5*time.Second { // the subscription itself breaks after ten
+			t.Errorf("after %s the Watch trusted the old master for %v", c.name, silent)
+		}
 		h := newHandle()
 		if err := store.End(t.Context(), h, nil); err != nil {
 			t.Errorf("after %s: End: %v", c.name, err)
@@ -143,6 +154,50 @@ func TestFailover(t *testing.T) {
 		}
 		t.Logf("after %s: Alive(false) in %v, Alive(true) in %v; of the endings until then %d were told, %d not",
 			c.name, silent.Round(time.Millisecond), again.Round(time.Millisecond), told, untold)
+	}
+}
+
+// wantMasterOnly fails when a replica is read (D11), or when Check asks one.
+func (g *group) wantMasterOnly(t *testing.T, store *redisstore.Store, r session.NewRecord) {
+	t.Helper()
+	for range 20 {
+		if _, _, err := store.Load(t.Context(), r.Handle, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range g.servers {
+		if calls := s.calls(t); (calls["hmget"] > 0) != (s == g.servers[0]) {
+			t.Errorf("%d HMGET at %s, the master is %s", calls["hmget"], s.address, g.servers[0].address)
+		}
+	}
+	g.servers[0].do(t, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+	if got, err := store.Check(t.Context()); err != nil || !strings.Contains(got, "allkeys-lru") {
+		t.Errorf("Check = %q, %v", got, err)
+	}
+	g.servers[0].do(t, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+}
+
+// D1: TLS is for the Sentinel, too.
+func TestSentinelTLS(t *testing.T) {
+	t.Parallel()
+	pair, pool := certificate(t)
+	_, master := newTLSServer(t, pair, "")
+	host, port, _ := strings.Cut(master, ":")
+	s := &server{address: freeAddress(t), dir: newDir(t)}
+	_, own, _ := strings.Cut(s.address, ":")
+	s.startSentinel(t, "port 0", "bind 127.0.0.1", "tls-port "+own, "tls-replication yes", "tls-auth-clients no",
+		"tls-cert-file "+pair.cert, "tls-key-file "+pair.key, "tls-ca-cert-file "+pair.cert,
+		"dir "+s.dir, "logfile "+filepath.Join(s.dir, "log"), fmt.Sprintf("sentinel monitor main %s %s 1", host, port))
+	cfg := redisstore.Config{
+		Sentinel: &redisstore.Sentinel{Master: "main", Addresses: []string{s.address}},
+		TLS:      always(&tls.Config{RootCAs: pool}), DB: 1,
+	}
+	if err := newStore(t, cfg).Ping(t.Context()); err != nil {
+		t.Errorf("Ping: %v", err)
+	}
+	cfg.TLS = nil
+	if err := newStore(t, cfg).Ping(t.Context()); err == nil {
+		t.Error("connected in plain text")
 	}
 }
 

@@ -85,7 +85,7 @@ func newHandle() session.Handle {
 	return id.Handle()
 }
 
-// C4: a server that goes, hangs, turns replica or cuts the subscription is noticed, and
+// G9: a server that goes, hangs, turns replica or cuts the subscription is noticed, and
 // its return, too. What is no handle is nobody's ending.
 func TestWatch(t *testing.T) {
 	server := newTCPServer(t)
@@ -120,7 +120,9 @@ func TestWatch(t *testing.T) {
 		}
 		w.wantEnded(t, h)
 	}
+	w.mu.Lock()
 	before := len(w.ended)
+	w.mu.Unlock()
 	for _, payload := range []string{"", "~", "~/1", "x", strings.Repeat("A", 44), strings.Repeat("*", 43), strings.Repeat("x", 100_000)} {
 		server.do(t, "PUBLISH", "gh:ended", payload)
 	}
@@ -136,8 +138,8 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// The trap of a failover: the subscription answers, but hangs where nobody publishes.
-func TestWatchSeesTwoServers(t *testing.T) {
+// A user who may not publish, or not subscribe, is not trusted either.
+func TestWatchNeedsRights(t *testing.T) {
 	server := newServer(t)
 	store := newStore(t, redisstore.Config{Addresses: []string{server.address}})
 	w := newWatch(t, store)
