@@ -9,13 +9,14 @@ import (
 	"github.com/gatehouse-mesh/gatehouse/session/redisstore"
 )
 
-// newCluster starts a Cluster of three masters, each with a third of the slots.
+// newCluster starts a Cluster of three masters, each with a third of the slots. That one
+// is dead they notice after a minute.
 func newCluster(t testing.TB) []*server {
 	t.Helper()
 	nodes := make([]*server, 3)
 	for i := range nodes {
 		_, bus, _ := strings.Cut(freeAddress(t), ":")
-		nodes[i] = newTCPServer(t, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "3000")
+		nodes[i] = newTCPServer(t, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "60000")
 		nodes[i].do(t, "CLUSTER", "ADDSLOTSRANGE", 5461*i, []int{5460, 10921, 16383}[i])
 		nodes[i].do(t, "CONFIG", "SET", "cluster-announce-bus-port", bus)
 		if i > 0 {
