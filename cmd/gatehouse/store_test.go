@@ -59,19 +59,48 @@ func startRedis(t *testing.T, args ...string) (address string, admin *redis.Clie
 	return address, admin
 }
 
+// folder is a directory of files that change.
+type folder string
+
+// pair makes a certificate for redis.test below f.
+func (f folder) pair(t *testing.T, name string) (cert, key string) {
+	t.Helper()
+	dir := filepath.Join(string(f), name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	writePair(t, dir, "redis.test")
+	return filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+}
+
+// install writes files, each replaced whole.
+func (f folder) install(t *testing.T, files map[string]string) {
+	t.Helper()
+	next := filepath.Join(string(f), "next")
+	for name, text := range files {
+		if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(next, filepath.Join(string(f), name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
 // D1, D2: user, password, authority and client certificate of Redis change on disk, and
 // no process is restarted.
 func TestRedisFilesAreReadAgain(t *testing.T) {
-	dir := t.TempDir()
-	pair := func(name string) (cert, key string) {
-		t.Helper()
-		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		writePair(t, filepath.Join(dir, name), "redis.test")
-		return filepath.Join(dir, name, "tls.crt"), filepath.Join(dir, name, "tls.key")
-	}
-	cert, key := pair("old")
+	f := folder(t.TempDir())
+	cert, key := f.pair(t, "old")
 	address, admin := startRedis(t, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "yes")
 	do := func(args ...any) {
 		t.Helper()
@@ -79,29 +108,9 @@ func TestRedisFilesAreReadAgain(t *testing.T) {
 			t.Fatalf("%v: %v", args, err)
 		}
 	}
-	// install makes files what Gatehouse reads; each is replaced whole.
-	install := func(files map[string]string) {
-		t.Helper()
-		for name, text := range files {
-			if err := os.WriteFile(filepath.Join(dir, "next"), []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Rename(filepath.Join(dir, "next"), filepath.Join(dir, name)); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	read := func(name string) string {
-		t.Helper()
-		data, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(data)
-	}
 	do("ACL", "SETUSER", "first", "on", ">hunter1", "~*", "&*", "+@all")
-	install(map[string]string{"ca": read(cert), "cert": read(cert), "key": read(key), "user": "first\n", "password": "hunter1\n"})
-	cfg, err := config.Parse(filepath.Join(dir, "gatehouse.yaml"), fmt.Appendf(nil, `
+	f.install(t, map[string]string{"ca": read(t, cert), "cert": read(t, cert), "key": read(t, key), "user": "first\n", "password": "hunter1\n"})
+	cfg, err := config.Parse(filepath.Join(string(f), "gatehouse.yaml"), fmt.Appendf(nil, `
 listen: {grpc: {address: ":9000"}}
 sessions:
   key_files: [k]
@@ -131,21 +140,21 @@ rules: [{name: open, hosts: [a.example.com], allow: anonymous}]
 	do("ACL", "SETUSER", "second", "on", ">hunter2", "~*", "&*", "+@all")
 	do("ACL", "DELUSER", "first")
 	ping("a user who is gone", false)
-	install(map[string]string{"user": "second\n", "password": "hunter2\n"})
+	f.install(t, map[string]string{"user": "second\n", "password": "hunter2\n"})
 	ping("another user", true)
 
-	cert, key = pair("new")
+	cert, key = f.pair(t, "new")
 	do("CONFIG", "SET", "tls-cert-file", cert, "tls-key-file", key, "tls-ca-cert-file", cert)
 	ping("another authority", false)
-	install(map[string]string{"ca": read(cert), "cert": read(cert), "key": read(key)})
+	f.install(t, map[string]string{"ca": read(t, cert), "cert": read(t, cert), "key": read(t, key)})
 	ping("the new authority is on disk", true)
 
-	install(map[string]string{"ca": "junk", "key": "junk"})
+	f.install(t, map[string]string{"ca": "junk", "key": "junk"})
 	ping("files that cannot be used", true)
 	if n := strings.Count(logs.String(), "TLS files of redis changed but cannot be used"); n != 1 || strings.Contains(logs.String(), "hunter") {
 		t.Errorf("log: %s", logs.String())
 	}
-	install(map[string]string{"password": ""})
+	f.install(t, map[string]string{"password": ""})
 	ping("no password", false)
 }
 
