@@ -6,6 +6,7 @@
 package seal
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -51,7 +52,10 @@ func (r *Ring) Set(keys []Key) error {
 		return errors.New("no sealing key: make one with \"gatehouse keys new\"")
 	}
 	g := &generation{keys: slices.Clone(keys)}
-	slices.SortFunc(g.keys, func(a, b Key) int { return b.Created.Compare(a.Created) })
+	slices.SortFunc(g.keys, func(a, b Key) int {
+		// Of keys created in the same second every replica has to choose the same one.
+		return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(a.ID, b.ID))
+	})
 	for _, k := range g.keys {
 		id, err := hex.DecodeString(k.ID)
 		if err != nil || len(id) != 4 || k.secret == [32]byte{} {
