@@ -15,6 +15,7 @@ GOFUMPT := mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 BUF := @bufbuild/buf@1.75.0
 ENVOY := 1.40.0
 FUZZTIME := 60s
@@ -97,7 +98,7 @@ image: ## Build the container image with buildah or docker, whichever is here.
 	else docker build -t gatehouse:$(VERSION) --build-arg VERSION=$(VERSION) .; fi
 
 .PHONY: tools
-tools: $(BIN)/.gofumpt $(BIN)/.staticcheck $(BIN)/.golangci $(BIN)/.protoc-gen-go $(BIN)/.buf ## Install the pinned tools into .tools.
+tools: $(BIN)/.gofumpt $(BIN)/.staticcheck $(BIN)/.golangci $(BIN)/.protoc-gen-go $(BIN)/.protoc-gen-go-grpc $(BIN)/.buf ## Install the pinned tools into .tools.
 
 # A stamp per tool that names its version: a new pin installs anew.
 define tool
@@ -110,6 +111,7 @@ $(eval $(call tool,gofumpt,$(GOFUMPT)))
 $(eval $(call tool,staticcheck,$(STATICCHECK)))
 $(eval $(call tool,golangci,$(GOLANGCI)))
 $(eval $(call tool,protoc-gen-go,$(PROTOC_GEN_GO)))
+$(eval $(call tool,protoc-gen-go-grpc,$(PROTOC_GEN_GO_GRPC)))
 
 # From npm: the binary, where compiling it takes minutes.
 $(BIN)/.buf: Makefile
