@@ -2,12 +2,10 @@ package config
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -70,52 +68,6 @@ func (c *Config) Mistake(key, problem, found, hint string) Mistake {
 
 func parent(key string) string {
 	return key[:max(strings.LastIndexAny(key, ".["), 0)]
-}
-
-func (ck *checker) listen() {
-	l := ck.config.Listen
-	ck.address("listen.grpc.address", l.GRPC.Address)
-	ck.tls("listen.grpc.tls", l.GRPC.TLS)
-	seen := map[string]string{l.GRPC.Address: "listen.grpc.address"}
-	for _, http := range []struct {
-		key string
-		*HTTP
-	}{{"listen.http", l.HTTP}, {"listen.ops", l.Ops}} {
-		if http.HTTP == nil {
-			continue
-		}
-		ck.address(http.key+".address", http.Address)
-		ck.tls(http.key+".tls", http.TLS)
-		if http.TLS != nil && http.TLS.ClientIDs != nil {
-			ck.wrong(http.key+".tls.client_ids", "only listen.grpc.tls takes client_ids", "", "leave it out")
-		}
-		if first := seen[http.Address]; first != "" && !strings.HasSuffix(http.Address, ":0") {
-			ck.wrong(http.key+".address", "the same address as "+first, quote(http.Address), "give each listener its own port")
-		}
-		seen[http.Address] = http.key + ".address"
-	}
-}
-
-func (ck *checker) address(key, address string) {
-	host, port, err := net.SplitHostPort(address)
-	n, perr := strconv.ParseUint(port, 10, 16)
-	if err != nil || perr != nil || strconv.FormatUint(n, 10) != port || strings.ContainsAny(host, " /@") {
-		ck.wrong(key, "not an address", quote(address), `write host:port or ":port", for example ":9000"`)
-	}
-}
-
-func (ck *checker) tls(key string, t *TLS) {
-	if t == nil {
-		return
-	}
-	if t.ClientIDs != nil && t.ClientCAFile == "" {
-		ck.wrong(key+".client_ids", "client_ids without client_ca_file would trust any certificate", "", "name the authorities of client certificates in client_ca_file")
-	}
-	for i, id := range t.ClientIDs {
-		if u, err := url.Parse(id); err != nil || u.Scheme != "spiffe" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-			ck.wrong(index(key+".client_ids", i), "not a SPIFFE id", quote(id), "write for example spiffe://cluster.local/ns/istio-system/sa/gateway")
-		}
-	}
 }
 
 var prefixPattern = regexp.MustCompile(`^(/[A-Za-z0-9_-]+)+$`)

@@ -49,8 +49,20 @@ type Listen struct {
 	HTTP *HTTP `yaml:"http"`
 	// Ops serves /healthz, /readyz and /metrics. It tells no secret, but keep it inside the cluster.
 	Ops *HTTP `yaml:"ops"`
+	// Admin is where operators list and end sessions (gatehouse sessions, or any gRPC client). Every call is logged. Without it nobody can.
+	Admin *Admin `yaml:"admin"`
 
-	_ struct{} `later:"admin forward_auth"`
+	_ struct{} `later:"forward_auth"`
+}
+
+// Admin is the listener of the admin API, gRPC with reflection. Whoever may call it may sign anybody out, so that an address on the network needs client certificates (tls with client_ca_file), a token, or both.
+type Admin struct {
+	// Address is unix:///run/gatehouse/admin.sock, a socket that only the user of this process can open; or host:port or :port.
+	Address string `yaml:"address" required:"true"`
+	// TLS encrypts the listener. With client_ca_file every client must show a certificate; name those that may in client_ids, or each of the authorities' may.
+	TLS *TLS `yaml:"tls"`
+	// TokenFile holds a token of at least 32 characters that callers send as "authorization: Bearer". It is read again at every call.
+	TokenFile string `yaml:"token_file"`
 }
 
 // GRPC is the listener of Check.
@@ -81,7 +93,7 @@ type TLS struct {
 	KeyFile string `yaml:"key_file" required:"true"`
 	// ClientCAFile holds the authorities of client certificates, PEM. With it every client must show one.
 	ClientCAFile string `yaml:"client_ca_file"`
-	// ClientIDs are the SPIFFE ids that may connect, exact text. Needs client_ca_file. Only for listen.grpc.
+	// ClientIDs are the SPIFFE ids that may connect, exact text. Needs client_ca_file. Only for listen.grpc and listen.admin.
 	ClientIDs []string `yaml:"client_ids"`
 }
 

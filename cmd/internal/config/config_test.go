@@ -236,6 +236,23 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+// A certificate of the mesh's own authority is what every workload has.
+func TestWarnsOfAdminForEveryCertificate(t *testing.T) {
+	const tls = "cert_file: c, key_file: k, client_ca_file: a"
+	for admin, want := range map[string]int{
+		"{address: ':9001', tls: {" + tls + "}}":                               1,
+		"{address: ':9001', tls: {" + tls + "}, token_file: t}":                0,
+		"{address: ':9001', tls: {" + tls + ", client_ids: ['spiffe://a/b']}}": 0,
+		"{address: ':9001', tls: {cert_file: c, key_file: k}, token_file: t}":  0,
+		"{address: 'unix:///run/admin.sock'}":                                  0,
+	} {
+		c := parse(t, "listen: {grpc: {address: ':9000'}, admin: "+admin+"}\nrules: [{name: open, hosts: [a.example.com], allow: anonymous}]\n")
+		if got := c.Warnings(); len(got) != want || want == 1 && got[0].Key != "listen.admin.tls" {
+			t.Errorf("%s: warnings %v, want %d", admin, got, want)
+		}
+	}
+}
+
 func TestLargeFile(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("listen: {grpc: {address: ':9000'}}\nrules:\n")

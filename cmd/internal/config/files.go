@@ -45,6 +45,10 @@ func (c *Config) Files() []FileRef {
 	if c.Listen.Ops != nil {
 		addTLS("listen.ops.tls", c.Listen.Ops.TLS)
 	}
+	if a := c.Listen.Admin; a != nil {
+		addTLS("listen.admin.tls", a.TLS)
+		add("listen.admin.token_file", a.TokenFile)
+	}
 	for i, p := range c.Providers {
 		key := index("providers", i)
 		add(key+".ca_file", p.CAFile)
@@ -183,6 +187,9 @@ func (c *Config) Warnings() Mistakes {
 		if p.Bearer != nil && p.Bearer.InsecureAcceptLoginTokens {
 			ms = append(ms, c.Mistake(index("providers", i)+".bearer.insecure_accept_login_tokens", "an application that receives its user's token can use it elsewhere", "true", ""))
 		}
+	}
+	if a := c.Listen.Admin; a != nil && a.TLS != nil && a.TLS.ClientCAFile != "" && a.TLS.ClientIDs == nil && a.TokenFile == "" {
+		ms = append(ms, c.Mistake("listen.admin.tls", "every client certificate of these authorities may sign anybody out", "", "name those that may in client_ids"))
 	}
 	if s := c.Sessions.Store; s != nil && s.Memory != nil {
 		ms = append(ms, c.Mistake("sessions.store.memory", "sessions live in this process only: run one replica; a restart signs everybody out", "", "use redis for more"))
