@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// allowClients returns a copy of base that completes a handshake only with a
+// AllowClients returns a copy of base that completes a handshake only with a
 // client whose verified certificate carries one of the SPIFFE IDs. The check is
 // made once per connection, resumed ones included, so that an unlisted peer
-// reaches neither Check nor health nor reflection.
-func allowClients(base *tls.Config, ids []string) (*tls.Config, error) {
+// reaches no service. Ids that are none, and a base that verifies no client, are errors.
+func AllowClients(base *tls.Config, ids []string) (*tls.Config, error) {
 	for _, id := range ids {
 		if trustDomain, ok := strings.CutPrefix(id, "spiffe://"); !ok || trustDomain == "" || strings.ContainsAny(id, "*?# ") {
 			return nil, fmt.Errorf("client id %q is not a SPIFFE ID: write it whole, as in spiffe://cluster.local/ns/istio-ingress/sa/gateway", id)

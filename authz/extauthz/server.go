@@ -111,7 +111,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	if len(cfg.ClientIDs) > 0 {
 		var err error
-		if cfg.TLS, err = allowClients(cfg.TLS, cfg.ClientIDs); err != nil {
+		if cfg.TLS, err = AllowClients(cfg.TLS, cfg.ClientIDs); err != nil {
 			return nil, fmt.Errorf("extauthz: %w", err)
 		}
 	}
