@@ -23,7 +23,7 @@ func (l *Log) Access(which string) *Access {
 	if which == "none" {
 		return nil
 	}
-	return &Access{handler: &flusher{slog.NewJSONHandler(l.out, nil), l.out}, allowed: which != "denied"}
+	return &Access{handler: &flusher{slog.NewJSONHandler(l.out, nil), l.out, slog.LevelError}, allowed: which != "denied"}
 }
 
 // Longest values, in bytes, of what a stranger chooses.

@@ -19,7 +19,7 @@ const (
 )
 
 // Log writes JSON lines through a buffer that is flushed once a second, when
-// it is full, after every line of level error, and by Flush. A process that is
+// it is full, after every line of level error or of Audit, and by Flush. A process that is
 // killed (SIGKILL, out of memory, power) therefore loses at most the lines of
 // its last second; one that ends by itself loses none.
 type Log struct {
@@ -31,12 +31,18 @@ type Log struct {
 // NewLog makes a log at level info. Run flushes it.
 func NewLog(w io.Writer) *Log {
 	l := &Log{out: &buffer{w: bufio.NewWriterSize(w, logBuffer)}}
-	l.logger = slog.New(&flusher{slog.NewJSONHandler(l.out, &slog.HandlerOptions{Level: &l.level}), l.out})
+	l.logger = slog.New(&flusher{slog.NewJSONHandler(l.out, &slog.HandlerOptions{Level: &l.level}), l.out, slog.LevelError})
 	return l
 }
 
 // Logger is for events. Safe for concurrent use.
 func (l *Log) Logger() *slog.Logger { return l.logger }
+
+// Audit is for what operators do: it writes every line, whatever the level, and at
+// once. Safe for concurrent use.
+func (l *Log) Audit() *slog.Logger {
+	return slog.New(&flusher{slog.NewJSONHandler(l.out, nil), l.out, slog.LevelInfo})
+}
 
 // SetLevel sets the least severity of events: debug, info, warn or error.
 // Anything else is info. Access lines do not depend on it.
@@ -86,24 +92,25 @@ func (b *buffer) flush() error {
 	return b.w.Flush()
 }
 
-// flusher flushes after a line of level error.
+// flusher flushes after a line of a level or above.
 type flusher struct {
 	slog.Handler
-	out *buffer
+	out  *buffer
+	from slog.Level
 }
 
 func (f *flusher) Handle(ctx context.Context, r slog.Record) error {
 	err := f.Handler.Handle(ctx, r)
-	if r.Level >= slog.LevelError {
+	if r.Level >= f.from {
 		return f.out.flush()
 	}
 	return err
 }
 
 func (f *flusher) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &flusher{f.Handler.WithAttrs(attrs), f.out}
+	return &flusher{f.Handler.WithAttrs(attrs), f.out, f.from}
 }
 
 func (f *flusher) WithGroup(name string) slog.Handler {
-	return &flusher{f.Handler.WithGroup(name), f.out}
+	return &flusher{f.Handler.WithGroup(name), f.out, f.from}
 }

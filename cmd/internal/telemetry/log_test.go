@@ -103,6 +103,17 @@ func line(t *testing.T, which string, r *authz.Request, d *authz.Decision) map[s
 	return fields
 }
 
+// What operators did is written whatever the level, and is not lost when the process is killed.
+func TestAuditIsWrittenAtOnce(t *testing.T) {
+	var out sink
+	log := telemetry.NewLog(&out)
+	log.SetLevel("error")
+	log.Audit().With("a", "b").Info("admin call")
+	if got := out.String(); !strings.Contains(got, `"msg":"admin call","a":"b"`) {
+		t.Errorf("the log holds %q", got)
+	}
+}
+
 func TestAccessLine(t *testing.T) {
 	r := &authz.Request{
 		Method: "GET", Host: "app.example.com", Path: "/admin", RawQuery: "code=secret", ID: "req-1", Caller: authz.Navigation,
