@@ -10,12 +10,10 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-mesh/gatehouse/cmd/internal/config"
-	"github.com/gatehouse-mesh/gatehouse/session/seal"
 )
 
 // Exit codes.
@@ -95,24 +93,6 @@ func validateCommand() *cobra.Command {
 		return nil
 	}
 	return c
-}
-
-func keysCommand() *cobra.Command {
-	keys := &cobra.Command{Use: "keys", Short: "Sealing keys of sessions"}
-	keys.AddCommand(&cobra.Command{
-		Use:   "new",
-		Short: "Print a new sealing key, to be kept as a secret file",
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			text, err := seal.NewKey(time.Now()).MarshalText()
-			if err != nil {
-				return failure{err}
-			}
-			_, err = c.OutOrStdout().Write(text)
-			return err
-		},
-	})
-	return keys
 }
 
 func versionCommand() *cobra.Command {

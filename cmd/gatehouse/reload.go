@@ -177,15 +177,15 @@ func (p *program) reloadKeys() {
 	if p.ring == nil || len(cfg.Sessions.KeyFiles) == 0 {
 		return
 	}
-	keys, err := readKeys(cfg)
+	files, err := readKeyFiles(cfg)
 	if err == nil {
-		err = p.ring.Set(keys)
+		err = p.ring.Set(keysOf(files))
 	}
 	if err != nil {
 		p.logger().Error("the sealing keys changed but cannot be used; the old ones stay", "error", err.Error())
 		return
 	}
-	p.logger().Info("sealing keys read again", "keys", len(keys))
+	p.logger().Info("sealing keys read again", "keys", len(files))
 }
 
 // transport measures and traces the calls to a provider.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -18,32 +17,13 @@ import (
 func buildRing(cfg *config.Config) (*seal.Ring, error) {
 	keys := []seal.Key{seal.NewKey(time.Now())}
 	if len(cfg.Sessions.KeyFiles) > 0 {
-		var err error
-		if keys, err = readKeys(cfg); err != nil {
-			return nil, cfg.Mistake("sessions.key_files", err.Error(), "", `each file holds one key made by "gatehouse keys new"`)
+		files, err := readKeyFiles(cfg)
+		if err != nil {
+			return nil, badKeys(cfg, err)
 		}
+		keys = keysOf(files)
 	}
 	return seal.NewRing(keys, cfg.Sessions.ActivationDelay, nil)
-}
-
-func readKeys(cfg *config.Config) ([]seal.Key, error) {
-	files, err := cfg.SessionKeyFiles()
-	if err != nil {
-		return nil, err
-	}
-	var keys []seal.Key
-	for _, file := range files {
-		text, err := config.ReadFile(file)
-		if err != nil {
-			return nil, err
-		}
-		key, err := seal.ParseKey(text)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		keys = append(keys, key)
-	}
-	return keys, nil
 }
 
 // buildStore reads files, and talks to nobody.
