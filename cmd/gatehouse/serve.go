@@ -96,9 +96,14 @@ type program struct {
 // serve is the life of a process: read, build, listen, serve, follow changes,
 // drain. It ends when ctx does.
 func serve(ctx context.Context, file string, logs io.Writer, tell told) error {
+	before := digest([]string{file})
 	cfg, err := readConfig(file)
 	if err != nil {
 		return err
+	}
+	seen := looks{graph: contents(file, cfg), keys: keyContents(cfg)}
+	if digest([]string{file}) != before {
+		seen.graph = before // changed while it was read: the first look shall find it so
 	}
 	lifetime, end := context.WithCancel(context.WithoutCancel(ctx))
 	p := &program{file: file, lifetime: lifetime}
@@ -122,7 +127,7 @@ func serve(ctx context.Context, file string, logs io.Writer, tell told) error {
 	failed := doors.serve(p.logger())
 	p.health.SetReady(true)
 	_ = p.log.Flush()
-	p.running.Go(func() { p.follow(ctx, tell.reload) })
+	p.running.Go(func() { p.follow(ctx, tell.reload, seen) })
 	select {
 	case err = <-failed:
 		p.logger().Error("stopping", "error", err.Error())

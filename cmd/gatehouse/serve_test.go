@@ -72,11 +72,15 @@ rules:
 - {name: api, hosts: [api.example.com], bearer: [api], require: {subjects: [machine]}}
 `
 
-func start(t *testing.T, text string) *gate {
+// start serves a configuration; files are names and contents of others beside it.
+func start(t *testing.T, text string, files ...string) *gate {
 	t.Helper()
 	g := &gate{t: t, dir: t.TempDir(), log: &sink{}, reload: make(chan os.Signal, 1), hurry: make(chan struct{}), done: make(chan struct{})}
 	g.write("secret", "mesh-secret\n")
 	g.write("gatehouse.yaml", text)
+	for i := 0; i < len(files); i += 2 {
+		g.write(files[i], files[i+1])
+	}
 	ctx, end := context.WithCancel(t.Context())
 	g.end = end
 	go func() {
