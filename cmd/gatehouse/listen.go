@@ -20,8 +20,9 @@ import (
 type listeners struct {
 	check *extauthz.Server
 	grpc  net.Listener
-	http  *door // nil: not configured
-	ops   *door // nil: not configured
+	http  *door      // nil: not configured
+	ops   *door      // nil: not configured
+	admin *adminDoor // nil: not configured
 }
 
 // door is an HTTP server with its listener.
@@ -51,7 +52,10 @@ func (p *program) listen(ctx context.Context, cfg *config.Config) (_ *listeners,
 	if l.http, err = p.openDoor(ctx, cfg, "http", cfg.Listen.HTTP, authz.Handler(p.authorizer, p.client)); err != nil {
 		return nil, err
 	}
-	l.ops, err = p.openDoor(ctx, cfg, "ops", cfg.Listen.Ops, telemetry.NewOps(&p.health, p.metrics))
+	if l.ops, err = p.openDoor(ctx, cfg, "ops", cfg.Listen.Ops, telemetry.NewOps(&p.health, p.metrics)); err != nil {
+		return nil, err
+	}
+	l.admin, err = p.openAdmin(ctx, cfg)
 	return l, err
 }
 
@@ -112,7 +116,7 @@ func open(ctx context.Context, key string, cfg *config.Config, address string) (
 
 // serve runs every server and returns the first error of one that ended before it was told to.
 func (l *listeners) serve(log *slog.Logger) <-chan error {
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	run := func(name string, at net.Listener, serve func() error) {
 		log.Info("listening", "listener", name, "address", at.Addr().String())
 		go func() {
@@ -127,6 +131,9 @@ func (l *listeners) serve(log *slog.Logger) <-chan error {
 			run(d.name, d.Listener, func() error { return d.Serve(d.Listener) })
 		}
 	}
+	if a := l.admin; a != nil {
+		run("admin", a.Listener, func() error { return a.Serve(a.Listener) })
+	}
 	return failed
 }
 
@@ -139,5 +146,8 @@ func (l *listeners) close() {
 		if d != nil {
 			_ = d.Listener.Close()
 		}
+	}
+	if l.admin != nil {
+		_ = l.admin.Close()
 	}
 }

@@ -300,6 +300,9 @@ func (p *program) drain(doors *listeners, hurry <-chan struct{}) error {
 			return doors.http.Shutdown(ctx)
 		})
 	}
+	if doors.admin != nil {
+		group.Go(func() error { p.closeAdmin(ctx, doors.admin, shutdown.Pause); return nil })
+	}
 	err := group.Wait()
 	p.finishLogins(ctx)
 	if doors.ops != nil {
