@@ -173,6 +173,13 @@ func TestTLSFilesAreReadAgain(t *testing.T) {
 	if got := served(t, l.Addr().String()); got != "first" {
 		t.Errorf("with a broken file %q is served, want what was good last", got)
 	}
+	if err := os.Remove(filepath.Join(dir, "tls.key")); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(recheck + 100*time.Millisecond)
+	if got := served(t, l.Addr().String()); got != "first" {
+		t.Errorf("with a missing file %q is served, want what was good last", got)
+	}
 	writePair(t, dir, "second")
 	time.Sleep(recheck + 100*time.Millisecond)
 	if got := served(t, l.Addr().String()); got != "second" {
