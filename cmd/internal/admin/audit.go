@@ -56,9 +56,11 @@ func (s *Server) audit(ctx context.Context, method string, start time.Time, err 
 	level, st := slog.LevelInfo, status.Convert(err)
 	attrs = append([]slog.Attr{
 		slog.String("caller", clip(s.caller(ctx))),
-		slog.String("address", address(ctx)),
 		slog.String("method", clip(method)),
 	}, attrs...)
+	if from := address(ctx); from != "" {
+		attrs = append(attrs, slog.String("address", from))
+	}
 	attrs = append(attrs, slog.String("outcome", st.Code().String()), slog.Int64("duration_us", time.Since(start).Microseconds()))
 	if err != nil {
 		level = slog.LevelWarn
@@ -92,10 +94,14 @@ func asked(req any) []slog.Attr {
 	return attrs
 }
 
-// answered counts what a call found or ended, also one that failed half way.
+// answered counts what a call found or ended, also one that failed half way. Of one that
+// cannot tell it says nothing: a zero would read as if nobody was signed in.
 func answered(resp any, err error) []slog.Attr {
-	for _, detail := range status.Convert(err).Details() {
-		resp = detail
+	if err != nil {
+		resp = nil
+		for _, detail := range status.Convert(err).Details() {
+			resp = detail
+		}
 	}
 	switch r := resp.(type) {
 	case *adminv1.ListResponse:

@@ -127,6 +127,9 @@ func TestStoreFails(t *testing.T) {
 	if r, err := client.List(t.Context(), &adminv1.ListRequest{User: at("corp", "alice")}); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "cannot tell") {
 		t.Errorf("List = %v, %v", r, err)
 	}
+	if line := o.log.last(t, 5); line["found"] != nil || line["address"] != nil {
+		t.Errorf("the log claims to know: %v", line)
+	}
 }
 
 func detail(st *status.Status) (*adminv1.RevokeResponse, bool) {
