@@ -65,25 +65,19 @@ func load(t testing.TB, port, workers int, request string) (stop func() (int, []
 	return stop
 }
 
-// pair is a stack with a second replica behind the same Envoy.
-func newPair(t testing.TB) (s *stack, port int, second *gatehouse) {
+// newPair is a stack with a second replica behind the same Envoy.
+func newPair(t testing.TB) (s *stack, second *gatehouse) {
 	t.Helper()
-	s = newStack(t, fixture{redis: true})
-	second = s.startGatehouse(t, false)
-	port = freePort(t)
-	startEnvoy(t, envoyConfig{
-		version: newestEnvoy, listeners: []listener{{port: port, normalise: true, rawHeaders: true}},
-		grpc: []int{s.gatehouse.grpc, second.grpc}, app: s.app.port,
-	})
-	return s, port, second
+	s = newStack(t, fixture{redis: true, replicas: 2})
+	return s, s.replicas[1]
 }
 
 // A replica that is told to end takes its leave without one failed Check, and
 // sessions live on in the other.
 func TestDrainUnderLoad(t *testing.T) {
-	s, port, second := newPair(t)
+	s, second := newPair(t)
 	cookie := s.session(t, appHost, "alice")
-	stop := load(t, port, 8, "GET /load HTTP/1.1\r\nhost: "+appHost+"\r\ncookie: "+cookie+"\r\n\r\n")
+	stop := load(t, s.port, 8, "GET /load HTTP/1.1\r\nhost: "+appHost+"\r\ncookie: "+cookie+"\r\n\r\n")
 	time.Sleep(time.Second)
 	s.gatehouse.keepMetrics(t)
 	s.gatehouse.terminate(t, 20*time.Second)
@@ -103,9 +97,9 @@ func TestDrainUnderLoad(t *testing.T) {
 
 // A replica that dies costs no request either: Envoy asks the other one.
 func TestKillUnderLoad(t *testing.T) {
-	s, port, _ := newPair(t)
+	s, _ := newPair(t)
 	token := bearer(s.idp.Bearer(nil))[0]
-	stop := load(t, port, 8, "GET /load HTTP/1.1\r\nhost: "+apiHost+"\r\n"+token+"\r\n\r\n")
+	stop := load(t, s.port, 8, "GET /load HTTP/1.1\r\nhost: "+apiHost+"\r\n"+token+"\r\n\r\n")
 	time.Sleep(time.Second)
 	_ = syscall.Kill(-s.gatehouse.cmd.Process.Pid, syscall.SIGKILL)
 	time.Sleep(2 * time.Second)

@@ -14,7 +14,7 @@ func TestEnvoyIsClosedAlone(t *testing.T) {
 			t.Parallel()
 			app := startApp(t)
 			l := listener{port: freePort(t), normalise: true}
-			startEnvoy(t, envoyConfig{version: version, listeners: []listener{l}, grpc: []int{freePort(t)}, app: app.port})
+			startEnvoy(t, envoyConfig{version: version, listeners: []listener{l}, grpc: []endpoint{{port: freePort(t)}}, app: app.port})
 			if a := get(t, l.port, "app.localhost", "/"); a.Status != http.StatusGatewayTimeout {
 				t.Errorf("answer without a Check server: %v, want status_on_error 504", a)
 			}

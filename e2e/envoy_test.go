@@ -2,8 +2,11 @@ package e2e
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 const newestEnvoy = "1.40.0"
@@ -23,9 +26,17 @@ type listener struct {
 type envoyConfig struct {
 	version   string
 	listeners []listener
-	grpc      []int // Gatehouse's Check ports; several: with health checks and retries
-	httpPort  int   // Gatehouse's HTTP port
+	grpc      []endpoint // Gatehouse's Check ports; several: with health checks
+	http      []endpoint // Gatehouse's HTTP ports
+	loginHost string     // host:port whose prefix is routed to the HTTP ports; empty: none
 	app       int
+	tls       *authority // towards the Check ports, accepting any server; nil: plain text
+}
+
+// endpoint is one address of a cluster.
+type endpoint struct {
+	port int
+	ops  int // where its health is asked for; 0: by gRPC, at the port itself
 }
 
 type envoy struct {
@@ -51,10 +62,10 @@ func (c envoyConfig) bootstrap(admin int) string {
 		b.WriteString(c.listener(l))
 	}
 	b.WriteString("  clusters:\n")
-	b.WriteString(cluster("app", false, c.app))
-	b.WriteString(cluster("gatehouse", true, c.grpc...))
-	if c.httpPort != 0 {
-		b.WriteString(cluster("gatehouse-http", false, c.httpPort))
+	b.WriteString(cluster("app", "", endpoint{port: c.app}))
+	b.WriteString(cluster("gatehouse", c.grpcOptions(), c.grpc...))
+	if len(c.http) > 0 {
+		b.WriteString(cluster("gatehouse-http", "", c.http...))
 	}
 	return b.String()
 }
@@ -70,6 +81,15 @@ func (c envoyConfig) listener(l listener) string {
                     "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
                     disabled: true`
 	}
+	loginHost := ""
+	if c.loginHost != "" { // Check lets exactly the prefix of this host through
+		loginHost = fmt.Sprintf(`
+            - name: login
+              domains: [%q]
+              routes:
+              - match: {prefix: "/"}
+                route: {cluster: gatehouse-http, retry_policy: {retry_on: "connect-failure,refused-stream,reset", num_retries: 2}}`, c.loginHost)
+	}
 	return fmt.Sprintf(`
   - name: l%[1]d
     address: {socket_address: {address: 127.0.0.1, port_value: %[1]d}}
@@ -84,7 +104,7 @@ func (c envoyConfig) listener(l listener) string {
           merge_slashes: %[2]t
           upgrade_configs: [{upgrade_type: websocket}]
           route_config:
-            virtual_hosts:
+            virtual_hosts:%[5]s
             - name: all
               domains: ["*"]
               routes:%[4]s
@@ -121,30 +141,77 @@ func (c envoyConfig) listener(l listener) string {
                 formatters:
                 - name: envoy.formatter.req_without_query
                   typed_config: {"@type": type.googleapis.com/envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery}
-`, l.port, l.normalise, l.rawHeaders, prefixRoute)
+`, l.port, l.normalise, l.rawHeaders, prefixRoute, loginHost)
 }
 
-// cluster has one endpoint per port. status_on_error above is 504, so that a
-// Check that failed can not be taken for a 503 of Gatehouse.
-func cluster(name string, http2 bool, ports ...int) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "  - name: %s\n    type: STATIC\n    connect_timeout: 1s\n", name)
-	if http2 {
-		b.WriteString(`    typed_extension_protocol_options:
+// grpcOptions are what the cluster of Check has beside its endpoints.
+func (c envoyConfig) grpcOptions() string {
+	options := `    typed_extension_protocol_options:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
         "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
         explicit_http_config: {http2_protocol_options: {}}
     circuit_breakers: {thresholds: [{max_retries: 1000}]}
-`)
+    lb_policy: LEAST_REQUEST
+`
+	if c.tls != nil {
+		options += fmt.Sprintf(`    transport_socket:
+      name: envoy.transport_sockets.tls
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+        common_tls_context:
+          tls_certificates: [{certificate_chain: {filename: %s}, private_key: {filename: %s}}]
+`, c.tls.file("client.pem"), c.tls.file("client.key"))
 	}
-	if len(ports) > 1 {
-		b.WriteString(`    health_checks:
-    - {timeout: 1s, interval: 0.5s, unhealthy_threshold: 1, healthy_threshold: 1, no_traffic_interval: 0.5s, grpc_health_check: {}}
-`)
+	return options
+}
+
+// cluster has one endpoint per port. status_on_error above is 504, so that a
+// Check that failed can not be taken for a 503 of Gatehouse.
+func cluster(name, options string, endpoints ...endpoint) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "  - name: %s\n    type: STATIC\n    connect_timeout: 1s\n%s", name, options)
+	if len(endpoints) > 1 {
+		kind := `grpc_health_check: {service_name: envoy.service.auth.v3.Authorization}`
+		if endpoints[0].ops != 0 {
+			kind = `http_health_check: {path: /readyz}`
+		}
+		fmt.Fprintf(&b, "    health_checks: [{timeout: 1s, interval: 0.5s, unhealthy_threshold: 1, healthy_threshold: 1, no_traffic_interval: 0.5s, %s}]\n", kind)
 	}
 	fmt.Fprintf(&b, "    load_assignment:\n      cluster_name: %s\n      endpoints:\n      - lb_endpoints:\n", name)
-	for _, p := range ports {
-		fmt.Fprintf(&b, "        - endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}\n", p)
+	for _, e := range endpoints {
+		health := ""
+		if e.ops != 0 {
+			health = fmt.Sprintf(", health_check_config: {port_value: %d}", e.ops)
+		}
+		fmt.Fprintf(&b, "        - endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}%s}\n", e.port, health)
 	}
 	return b.String()
+}
+
+// healthy reports which Check endpoints Envoy would ask now.
+func (e *envoy) healthy() (int, error) {
+	resp, err := (&http.Client{Timeout: 2 * time.Second}).Get("http://" + addr(e.admin) + "/clusters")
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "gatehouse::") && strings.HasSuffix(strings.TrimSpace(line), "::health_flags::healthy") {
+			n++
+		}
+	}
+	return n, err
+}
+
+// awaitHealthy waits until Envoy would ask this many replicas.
+func (e *envoy) awaitHealthy(t testing.TB, want int) {
+	t.Helper()
+	eventually(t, 15*time.Second, func() error {
+		if n, err := e.healthy(); err != nil || n != want {
+			return fmt.Errorf("envoy sees %d healthy replicas, want %d: %w", n, want, err)
+		}
+		return nil
+	})
 }

@@ -5,6 +5,7 @@
 //	go test -run TestHeaders/1.40.0 ./...        one matrix entry
 //	GATEHOUSE_E2E_KEEP=DIR go test ./...         keep logs and pictures in DIR
 //	GATEHOUSE_E2E_BINARY=FILE go test ./...      test this binary instead of building one
+//	GATEHOUSE_E2E_FULL=1 go test ./...           heavy tests at full size, several minutes more
 //
 // Tools come from ../.tools (tools.sh puts them there) and from PATH. A test
 // whose tool is missing is skipped with a loud line; with CI=true it fails.
@@ -82,14 +83,21 @@ var binary = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv("GATEHOUSE_E2E_BINARY"); path != "" {
 		return path, nil
 	}
-	path := filepath.Join(run.root, "bin", "gatehouse")
-	build := exec.Command("go", "build", "-o", path, "./cmd/gatehouse")
+	return build("gatehouse")
+})
+
+// raceBinary is Gatehouse with the race detector in it.
+var raceBinary = sync.OnceValues(func() (string, error) { return build("gatehouse-race", "-race") })
+
+func build(name string, flags ...string) (string, error) {
+	path := filepath.Join(run.root, "bin", name)
+	build := exec.Command("go", append(append([]string{"build"}, flags...), "-o", path, "./cmd/gatehouse")...)
 	build.Dir = run.root
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build gatehouse: %w\n%s", err, out)
+		return "", fmt.Errorf("build %s: %w\n%s", name, err, out)
 	}
 	return path, nil
-})
+}
 
 // missing skips the test loudly, or fails it where nothing may be skipped.
 func missing(t testing.TB, what string) {

@@ -17,6 +17,8 @@ func random() string { return rand.Text() }
 type client struct {
 	id, secret      string
 	redirects, post []string
+	backchannel     string // where the provider posts logout tokens; empty: nowhere
+	short           int    // seconds that the access token of a login lives; 0: an hour
 }
 
 // person is somebody who can sign in.
@@ -36,10 +38,11 @@ var people = map[string]person{
 
 // certified is npm's oidc-provider, an implementation that nobody here wrote.
 type certified struct {
+	port   int // of its issuer
 	issuer string
 	proc   *process
 	launch launch
-	config []byte
+	config map[string]any
 }
 
 func newCertified(t testing.TB, c client) *certified {
@@ -49,29 +52,45 @@ func newCertified(t testing.TB, c client) *certified {
 	file := write(t, "secrets.txt", "")
 	noteFile(file)
 	note("client secret", c.secret)
-	config, err := json.Marshal(map[string]any{
-		"port": port, "secrets": file, "users": people,
-		"clients": []map[string]any{{
-			"client_id": c.id, "client_secret": c.secret, "redirect_uris": c.redirects,
-			"post_logout_redirect_uris": append([]string{}, c.post...), "grant_types": []string{"authorization_code", "refresh_token"},
-		}},
-	})
-	if err != nil {
-		t.Fatal(err)
+	registration := map[string]any{
+		"client_id": c.id, "client_secret": c.secret, "redirect_uris": c.redirects,
+		"post_logout_redirect_uris": append([]string{}, c.post...), "grant_types": []string{"authorization_code", "refresh_token"},
+	}
+	if c.backchannel != "" {
+		registration["backchannel_logout_uri"], registration["backchannel_logout_session_required"] = c.backchannel, true
 	}
 	return &certified{
-		issuer: "http://" + addr(port), config: config,
+		port: port, issuer: "http://" + addr(port),
+		config: map[string]any{
+			"port": port, "listen": port, "secrets": file, "users": people, "clients": []any{registration}, "short": c.short,
+		},
 		launch: launch{name: "oidc-provider", path: program(t, "node"), args: []string{filepath.Join(run.root, "e2e", "provider", "server.mjs"), modules}},
 	}
 }
 
+// moveAway has the provider listen elsewhere under the same issuer and returns where.
+func (c *certified) moveAway(t testing.TB) int {
+	t.Helper()
+	behind := freePort(t)
+	c.config["listen"] = behind
+	return behind
+}
+
 func (c *certified) up(t testing.TB) *certified {
 	t.Helper()
-	c.launch.stdin = bytes.NewReader(c.config)
+	config, err := json.Marshal(c.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.launch.stdin = bytes.NewReader(config)
 	c.proc = start(t, c.launch)
 	c.proc.await(t, answers200(c.issuer+"/.well-known/openid-configuration"))
 	return c
 }
+
+// count says how often what the provider did, as its log says: "grant refresh_token",
+// "family revoked".
+func (c *certified) count(what string) int { return strings.Count(c.proc.output(), what+"\n") }
 
 // The provider insists on PKCE and its login page signs in by browser.
 func TestCertifiedHarness(t *testing.T) {

@@ -2,12 +2,14 @@ package e2e
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,13 +19,23 @@ import (
 // for the leak gate.
 type redis struct {
 	port     int
-	password string
+	password string     // empty: none
+	lines    []string   // more of its configuration
+	tls      *authority // not nil: TLS on both sides, in place of plain text
 	path     string
 	dir      string
 	proc     *process
 }
 
 func startRedis(t testing.TB) *redis {
+	t.Helper()
+	r := newRedis(t)
+	r.up(t)
+	return r
+}
+
+// newRedis is a server that up starts.
+func newRedis(t testing.TB) *redis {
 	t.Helper()
 	r := &redis{port: freePort(t), password: "redis-" + random(), path: program(t, "redis-server")}
 	note("redis password", r.password)
@@ -32,14 +44,45 @@ func startRedis(t testing.TB) *redis {
 		t.Fatal(err)
 	}
 	r.dir = dir
-	r.up(t)
 	return r
 }
 
 // up starts the server (again), with the data of before.
 func (r *redis) up(t testing.TB) {
 	t.Helper()
-	conf := fmt.Sprintf("port %d\nbind 127.0.0.1\nrequirepass %s\ndir %s\nsave \"\"\nappendonly yes\nappendfsync always\n", r.port, r.password, r.dir)
+	r.launch(t, "appendonly yes", "appendfsync always")
+}
+
+// snapshot is a backup of everything, as of now.
+func (r *redis) snapshot(t testing.TB) []byte {
+	t.Helper()
+	r.do(t, "SAVE")
+	rdb, err := os.ReadFile(filepath.Join(r.dir, "dump.rdb"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rdb
+}
+
+// restore starts the server, which is down, with a backup in place of its data.
+func (r *redis) restore(t testing.TB, rdb []byte) {
+	t.Helper()
+	if err := os.RemoveAll(filepath.Join(r.dir, "appendonlydir")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(r.dir, "dump.rdb"), rdb, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.launch(t, "appendonly no")
+}
+
+func (r *redis) launch(t testing.TB, persistence ...string) {
+	t.Helper()
+	listen := fmt.Sprintf("port %d", r.port)
+	if r.tls != nil {
+		listen = r.tls.redis(t, r.port)
+	}
+	conf := strings.Join(append([]string{listen, "bind 127.0.0.1", "requirepass " + r.password, "dir " + r.dir, `save ""`}, append(persistence, r.lines...)...), "\n") + "\n"
 	file := filepath.Join(r.dir, "redis.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
@@ -100,7 +143,13 @@ func (r *redis) dial() (net.Conn, *bufio.Reader, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if r.tls != nil {
+		c = tls.Client(c, r.tls.client())
+	}
 	br := bufio.NewReader(c)
+	if r.password == "" {
+		return c, br, nil
+	}
 	if _, err := command(c, br, "AUTH", r.password); err != nil {
 		c.Close()
 		return nil, nil, err
@@ -160,6 +209,32 @@ func respValue(br *bufio.Reader) ([]string, error) {
 // keys lists every key.
 func (r *redis) keys(t testing.TB) []string { t.Helper(); return r.do(t, "KEYS", "*") }
 
+// size counts keys.
+func (r *redis) size(t testing.TB) string { t.Helper(); return r.do(t, "DBSIZE")[0] }
+
+// sessions lists the keys of records.
+func (r *redis) sessions(t testing.TB) []string { t.Helper(); return r.do(t, "KEYS", "gh:s:*") }
+
+// fresh is the key of the record that make makes.
+func (r *redis) fresh(t testing.TB, make func()) string {
+	t.Helper()
+	before := r.sessions(t)
+	make()
+	var found []string
+	for _, key := range r.sessions(t) {
+		if !slices.Contains(before, key) {
+			found = append(found, key)
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("new records %q, want one", found)
+	}
+	return found[0]
+}
+
+// handle is the part of a record's key that says which session it is.
+func handle(key string) string { return strings.Trim(strings.TrimPrefix(key, "gh:s:"), "{}") }
+
 // The server is real and remembers over a restart.
 func TestRedisHarness(t *testing.T) {
 	t.Parallel()
@@ -175,5 +250,14 @@ func TestRedisHarness(t *testing.T) {
 	}
 	if got := r.keys(t); len(got) != 1 {
 		t.Errorf("KEYS = %q, want one", got)
+	}
+	backup := r.snapshot(t)
+	if key := r.fresh(t, func() { r.do(t, "SET", "gh:s:{new}", "2") }); handle(key) != "new" {
+		t.Errorf("fresh = %q", key)
+	}
+	r.down()
+	r.restore(t, backup)
+	if got := r.size(t); got != "1" || r.do(t, "GET", "a")[0] != "1" {
+		t.Errorf("DBSIZE = %s after a restore, want 1", got)
 	}
 }

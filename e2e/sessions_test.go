@@ -80,16 +80,16 @@ func TestReturnAddress(t *testing.T) {
 // true at the other, and keys in Redis are no cookies (C2).
 func TestTwoReplicas(t *testing.T) {
 	t.Parallel()
-	s, port, _ := newPair(t)
+	s, _ := newPair(t)
 	cookie := s.session(t, appHost, "alice")
 	line := "cookie: " + cookie
 	for range 6 { // Envoy takes turns
-		get(t, port, appHost, "/both", line).seen(t)
+		get(t, s.port, appHost, "/both", line).seen(t)
 	}
 	name, _, _ := strings.Cut(cookie, "=")
 	for _, key := range s.redis.keys(t) {
 		for _, text := range []string{key, key[strings.LastIndex(key, ":")+1:]} {
-			if a := get(t, port, appHost, "/refused", "cookie: "+name+"="+text); a.Status != http.StatusUnauthorized {
+			if a := get(t, s.port, appHost, "/refused", "cookie: "+name+"="+text); a.Status != http.StatusUnauthorized {
 				t.Errorf("key %q as cookie: %v, want 401", text, a)
 			}
 		}
@@ -100,7 +100,7 @@ func TestTwoReplicas(t *testing.T) {
 		t.Errorf("sign out: %v, want 303 and the cookie deleted", out)
 	}
 	for range 6 {
-		if a := get(t, port, appHost, "/refused", line); a.Status != http.StatusUnauthorized {
+		if a := get(t, s.port, appHost, "/refused", line); a.Status != http.StatusUnauthorized {
 			t.Errorf("old cookie: %v, want 401", a)
 		}
 	}

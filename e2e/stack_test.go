@@ -1,12 +1,16 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+
+	"google.golang.org/grpc/credentials"
 
 	"github.com/gatehouse-mesh/gatehouse/oidc/oidctest"
 )
@@ -17,6 +21,8 @@ const (
 	goodHost   = "good.localhost"   // login, verified e-mail in good.test
 	tokensHost = "tokens.localhost" // login, the application gets the access token
 	bothHost   = "both.localhost"   // login or bearer
+	otherHost  = "other.localhost"  // login: another application, to a browser another site
+	loginHost  = "auth.localhost"   // with fixture.login: where everybody signs in
 	apiHost    = "api.test"         // bearer
 	openHost   = "open.test"        // anonymous everywhere
 )
@@ -24,30 +30,53 @@ const (
 // fixture says which stack to start.
 type fixture struct {
 	certified bool       // logins at npm's oidc-provider; else at oidctest
-	redis     bool       // else memory
+	redis     bool       // one server; else, without sentinel and cluster, memory
+	sentinel  bool       // Redis: a master, two replicas, three Sentinels
+	cluster   bool       // Redis: three masters
 	http      bool       // endpoints over the HTTP listener; else in band
+	login     bool       // everybody signs in at loginHost
 	late      bool       // the certified provider is not started
 	envoy     string     // version; empty: the newest
 	listeners []listener // empty: one, normalising, with raw headers
+
+	replicas int  // of Gatehouse, behind one Envoy; 0: one
+	faults   bool // proxies with faults: each replica's to Redis, everybody's to the provider
+	race     bool // the binary is built with the race detector
+	tls      bool // between Envoy and Check, and between Gatehouse and Redis
+	offline  bool // the client asks for refresh tokens, which rotate
+	admin    bool // the admin listener, on a socket
+	short    int  // seconds that the access token of a login at the certified provider lives; 0: an hour
+
+	checkTimeout string   // empty: 5s, since the machine may be busy
+	access       string   // of the log; empty: all
+	sessions     []string // more lines below sessions
+	users        []oidctest.User
 }
 
 // stack is everything between a browser and an application.
 type stack struct {
+	fixture
 	port      int // of the first listener
 	listeners []listener
 	app       *app
 	idp       *oidctest.Server // bearer tokens, and logins unless certified
 	certified *certified       // nil with oidctest
-	redis     *redis           // nil with memory
-	gatehouse *gatehouse
+	provider  *faults          // between everybody and where users sign in; nil without fixture.faults
+	redis     *redis           // nil unless it is one server
+	sentinels *sentinels
+	cluster   []*redis
+	tls       *authority // nil without TLS
+	gatehouse *gatehouse // the first of replicas
+	replicas  []*gatehouse
 	envoy     *envoy
 	client    client
-	keyFile   string
+
+	secretFile, redisFile, keyDir string
 }
 
 func newStack(t testing.TB, f fixture) *stack {
 	t.Helper()
-	s := &stack{listeners: f.listeners}
+	s := &stack{fixture: f, listeners: f.listeners}
 	if len(s.listeners) == 0 {
 		s.listeners = []listener{{normalise: true, rawHeaders: true}}
 	}
@@ -55,46 +84,130 @@ func newStack(t testing.TB, f fixture) *stack {
 		s.listeners[i].port, s.listeners[i].http = freePort(t), f.http
 	}
 	s.port = s.listeners[0].port
-	s.client = client{id: "mesh", secret: "secret-" + random()}
-	for _, h := range []string{appHost, goodHost, tokensHost, bothHost} {
-		s.client.redirects = append(s.client.redirects, s.url(h, "/oauth2/callback"))
-		s.client.post = append(s.client.post, s.url(h, "/oauth2/signed_out"))
-	}
-	note("client secret", s.client.secret)
+	s.register()
 	s.app = startApp(t)
-	s.startProviders(t, f)
-	if f.redis {
-		s.redis = startRedis(t)
+	s.startProviders(t)
+	if f.tls {
+		s.tls = newAuthority(t)
 	}
-	s.gatehouse = s.startGatehouse(t, f.http)
-	version := f.envoy
-	if version == "" {
-		version = newestEnvoy
+	s.startStore(t)
+	for range max(1, f.replicas) {
+		s.replicas = append(s.replicas, s.startGatehouse(t))
 	}
-	s.envoy = startEnvoy(t, envoyConfig{
-		version: version, listeners: s.listeners, grpc: []int{s.gatehouse.grpc}, httpPort: s.gatehouse.http, app: s.app.port,
-	})
+	s.gatehouse = s.replicas[0]
+	s.startEnvoy(t)
 	return s
 }
 
-func (s *stack) startProviders(t testing.TB, f fixture) {
+// register makes up Gatehouse's registration at the providers.
+func (s *stack) register() {
+	s.client = client{id: "mesh", secret: "secret-" + random(), short: s.short}
+	hosts := []string{appHost, goodHost, tokensHost, bothHost, otherHost}
+	if s.login {
+		s.client.redirects = []string{s.url(loginHost, "/oauth2/callback")}
+		s.client.backchannel = s.url(loginHost, "/oauth2/backchannel-logout")
+		hosts = append(hosts, loginHost)
+	}
+	for _, h := range hosts {
+		if !s.login {
+			s.client.redirects = append(s.client.redirects, s.url(h, "/oauth2/callback"))
+		}
+		s.client.post = append(s.client.post, s.url(h, "/oauth2/signed_out"))
+	}
+	note("client secret", s.client.secret)
+}
+
+func (s *stack) startEnvoy(t testing.TB) {
 	t.Helper()
-	var users []oidctest.User
+	c := envoyConfig{version: s.fixture.envoy, listeners: s.listeners, app: s.app.port, tls: s.tls}
+	if c.version == "" {
+		c.version = newestEnvoy
+	}
+	if s.login {
+		c.loginHost = fmt.Sprintf("%s:%d", loginHost, s.port)
+	}
+	for _, g := range s.replicas {
+		c.grpc = append(c.grpc, endpoint{port: g.grpc})
+		if s.overHTTP() {
+			c.http = append(c.http, endpoint{port: g.http, ops: g.ops})
+		}
+	}
+	s.envoy = startEnvoy(t, c)
+}
+
+func (s *stack) startProviders(t testing.TB) {
+	t.Helper()
+	users := s.users
 	for name, p := range people {
 		users = append(users, oidctest.User{
 			Subject: name, Email: p.Email, EmailVerified: p.EmailVerified, Name: p.Name, PreferredUsername: p.PreferredUsername, Groups: p.Groups,
 		})
 	}
-	s.idp = oidctest.Start(t, oidctest.Config{Users: users, Clients: []oidctest.Client{
+	cfg := oidctest.Config{Users: users, Clients: []oidctest.Client{
 		{ID: s.client.id, Secret: s.client.secret, RedirectURIs: s.client.redirects, PostLogoutRedirectURIs: s.client.post},
-	}})
-	t.Cleanup(func() { note("oidctest", s.idp.Secrets()...) })
-	if f.certified || f.late {
-		s.certified = newCertified(t, s.client)
-		if !f.late {
-			s.certified.up(t)
-		}
+	}}
+	atCertified := s.fixture.certified || s.late
+	if s.faults && !atCertified {
+		s.idp, s.provider = proxiedProvider(t, cfg)
+	} else {
+		s.idp = oidctest.Start(t, cfg)
 	}
+	t.Cleanup(func() {
+		note("oidctest", s.idp.Secrets()...)
+		for _, r := range s.idp.Requests(oidctest.Token) {
+			note("refresh token", r.PostForm.Get("refresh_token"))
+		}
+	})
+	if !atCertified {
+		return
+	}
+	s.certified = newCertified(t, s.client)
+	if s.faults {
+		s.provider = newFaultsAt(t, s.certified.port, s.certified.moveAway(t))
+	}
+	if !s.late {
+		s.certified.up(t)
+	}
+}
+
+// proxiedProvider is an oidctest whose issuer is a proxy before it.
+func proxiedProvider(t testing.TB, cfg oidctest.Config) (*oidctest.Server, *faults) {
+	t.Helper()
+	port := freePort(t)
+	cfg.Issuer = "http://" + addr(port)
+	p, err := oidctest.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind := freePort(t)
+	srv, err := p.Serve(addr(behind))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(srv.Close)
+	return srv, newFaultsAt(t, port, behind)
+}
+
+func (s *stack) startStore(t testing.TB) {
+	t.Helper()
+	password := ""
+	switch {
+	case s.fixture.redis:
+		s.redis = newRedis(t)
+		s.redis.tls = s.tls
+		s.redis.up(t)
+		password = s.redis.password
+	case s.sentinel:
+		s.sentinels = startSentinels(t)
+		password = s.sentinels.nodes[0].password
+	case s.fixture.cluster:
+		s.cluster = startCluster(t)
+		password = s.cluster[0].password
+	default:
+		return
+	}
+	s.redisFile = write(t, "redis-password", password)
+	s.keyDir = filepath.Dir(write(t, "first", newKey(t)))
 }
 
 // issuer is where users sign in.
@@ -114,21 +227,47 @@ func (s *stack) url(host, path string) string {
 type gatehouse struct {
 	*process
 	grpc, http, ops int
+	admin           string  // path of the socket
+	checks          *checks // its Check, directly
+	redis           *faults // between it and Redis; nil without fixture.faults
+	launch          launch
 }
 
-func (s *stack) startGatehouse(t testing.TB, overHTTP bool) *gatehouse {
+func (s *stack) startGatehouse(t testing.TB) *gatehouse {
 	t.Helper()
-	bin, err := binary()
+	build := binary
+	if s.race {
+		build = raceBinary
+	}
+	bin, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
 	g := &gatehouse{grpc: freePort(t), http: freePort(t), ops: freePort(t)}
-	file := write(t, "gatehouse.yaml", s.config(t, g, overHTTP))
-	g.process = start(t, launch{name: "gatehouse", path: bin, args: []string{"serve", "--config", file}})
-	g.await(t, answers200("http://"+addr(g.ops)+"/readyz"))
+	g.admin = fmt.Sprintf("%s/admin-%d.sock", run.dir, g.grpc)
+	if s.faults && s.redis != nil {
+		g.redis = newFaults(t, s.redis.port)
+	}
+	g.launch = launch{name: "gatehouse", path: bin, args: []string{"serve", "--config", write(t, "gatehouse.yaml", s.config(t, g))}}
+	var creds credentials.TransportCredentials
+	if s.tls != nil {
+		creds = credentials.NewTLS(s.tls.client())
+	}
+	g.checks = newChecks(t, g.grpc, creds)
+	g.up(t)
 	t.Cleanup(func() { g.keepMetrics(t) })
 	return g
 }
+
+// up starts the replica (again) and waits until it is ready.
+func (g *gatehouse) up(t testing.TB) {
+	t.Helper()
+	g.process = start(t, g.launch)
+	g.await(t, answers200("http://"+addr(g.ops)+"/readyz"))
+}
+
+// overHTTP reports whether Gatehouse has an HTTP listener.
+func (s *stack) overHTTP() bool { return s.http || s.login }
 
 // keepMetrics hands what the metrics say to the leak gate.
 func (g *gatehouse) keepMetrics(t testing.TB) {
@@ -152,52 +291,103 @@ func (g *gatehouse) keepMetrics(t testing.TB) {
 	}
 }
 
-func (s *stack) config(t testing.TB, g *gatehouse, overHTTP bool) string {
+func (s *stack) config(t testing.TB, g *gatehouse) string {
 	t.Helper()
-	var b strings.Builder
-	fmt.Fprintf(&b, "listen:\n  grpc: {address: %q}\n  ops: {address: %q}\n", addr(g.grpc), addr(g.ops))
-	if overHTTP {
-		fmt.Fprintf(&b, "  http: {address: %q}\n", addr(g.http))
+	if s.secretFile == "" {
+		s.secretFile = write(t, "client-secret", s.client.secret+"\n")
 	}
-	fmt.Fprintf(&b, `client_address: x-envoy-external-address
-log: {level: debug}
-check_timeout: 5s  # the machine may be busy
-shutdown: {pause: 2s, timeout: 10s}
-providers:
-- name: corp
-  issuer: %s
-  client: {id: %s, secret_file: %s}
-- name: machines
-  issuer: %s
-  bearer: {audiences: [api]}
-sessions:
-`, s.issuer(), s.client.id, write(t, "client-secret", s.client.secret+"\n"), s.idp.Issuer())
-	if s.redis == nil {
-		b.WriteString("  store: {memory: {}}\n")
-	} else {
-		fmt.Fprintf(&b, "  store: {redis: {addresses: [%q], password_file: %s}}\n  key_files: [%s]\n",
-			addr(s.redis.port), write(t, "redis-password", s.redis.password), s.key(t))
+	scopes := ""
+	if s.offline {
+		scopes = ", scopes: [openid, email, profile, offline_access]"
 	}
-	b.WriteString(strings.NewReplacer("APP", s.origin(appHost), "GOOD", s.origin(goodHost), "TOKENS", s.origin(tokensHost), "BOTH", s.origin(bothHost)).Replace(`rules:
+	lines := s.listen(g)
+	if s.login {
+		lines = append(lines, "login_url: "+s.origin(loginHost))
+	}
+	lines = append(lines,
+		"client_address: x-envoy-external-address",
+		fmt.Sprintf("log: {level: debug, access: %s}", cmp.Or(s.access, "all")),
+		"check_timeout: "+cmp.Or(s.checkTimeout, "5s"),
+		"shutdown: {pause: 2s, timeout: 10s}",
+		"providers:",
+		"- name: corp",
+		"  issuer: "+s.issuer(),
+		fmt.Sprintf("  client: {id: %s, secret_file: %s%s}", s.client.id, s.secretFile, scopes),
+		"- name: machines",
+		"  issuer: "+s.idp.Issuer(),
+		"  bearer: {audiences: [api]}",
+		"sessions:",
+		"  store: "+s.store(g),
+	)
+	if s.keyDir != "" {
+		lines = append(lines, "  key_files: ["+s.keyDir+"/*]")
+	}
+	for _, line := range s.sessions {
+		lines = append(lines, "  "+line)
+	}
+	return strings.Join(lines, "\n") + "\n" + s.rules()
+}
+
+func (s *stack) listen(g *gatehouse) []string {
+	tls := ""
+	if s.tls != nil {
+		tls = fmt.Sprintf(", tls: {cert_file: %s, key_file: %s, client_ca_file: %s}", s.tls.file("server.pem"), s.tls.file("server.key"), s.tls.file("ca.pem"))
+	}
+	lines := []string{
+		"listen:",
+		fmt.Sprintf("  grpc: {address: %q%s}", addr(g.grpc), tls),
+		fmt.Sprintf("  ops: {address: %q}", addr(g.ops)),
+	}
+	if s.overHTTP() {
+		lines = append(lines, fmt.Sprintf("  http: {address: %q}", addr(g.http)))
+	}
+	if s.fixture.admin {
+		lines = append(lines, "  admin: {address: unix://"+g.admin+"}")
+	}
+	return lines
+}
+
+// store is where g keeps sessions.
+func (s *stack) store(g *gatehouse) string {
+	quoted := func(ports ...int) string {
+		var out []string
+		for _, p := range ports {
+			out = append(out, strconv.Quote(addr(p)))
+		}
+		return "[" + strings.Join(out, ", ") + "]"
+	}
+	switch {
+	case s.sentinels != nil:
+		return fmt.Sprintf("{redis: {sentinel: {master: %s, addresses: %s}, password_file: %s}}", masterName, quoted(s.sentinels.ports...), s.redisFile)
+	case s.cluster != nil:
+		return fmt.Sprintf("{redis: {addresses: %s, cluster: true, password_file: %s}}", quoted(s.cluster[0].port, s.cluster[1].port), s.redisFile)
+	case s.redis == nil:
+		return "{memory: {}}"
+	}
+	port, tls := s.redis.port, ""
+	if g.redis != nil {
+		port = g.redis.port
+	}
+	if s.tls != nil {
+		tls = fmt.Sprintf(", tls: {ca_file: %s, cert_file: %s, key_file: %s}", s.tls.file("ca.pem"), s.tls.file("client.pem"), s.tls.file("client.key"))
+	}
+	return fmt.Sprintf("{redis: {addresses: %s, password_file: %s%s}}", quoted(port), s.redisFile, tls)
+}
+
+func (s *stack) rules() string {
+	return strings.NewReplacer(
+		"APP", s.origin(appHost), "GOOD", s.origin(goodHost), "TOKENS", s.origin(tokensHost), "BOTH", s.origin(bothHost), "OTHER", s.origin(otherHost),
+	).Replace(`rules:
 - {name: assets, hosts: ["APP"], paths: [/static/**], methods: [GET, HEAD], allow: anonymous}
 - {name: admin, hosts: ["APP"], paths: [/admin/**], login: corp, require: {groups: [admins]}}
 - {name: app, hosts: ["APP"], login: corp, require: any_user}
 - {name: good, hosts: ["GOOD"], login: corp, require: {email_domains: [good.test]}}
 - {name: tokens, hosts: ["TOKENS"], login: corp, require: any_user, forward: {access_token: true}}
 - {name: both, hosts: ["BOTH"], login: corp, bearer: [machines], require: any_user}
+- {name: other, hosts: ["OTHER"], login: corp, require: any_user}
 - {name: api, hosts: [api.test], bearer: [machines], require: {subjects: [machine]}}
 - {name: open, hosts: [open.test], allow: anonymous}
-`))
-	return b.String()
+`)
 }
 
 func (s *stack) origin(host string) string { return s.url(host, "") }
-
-// key is a sealing key, made by the binary itself; every replica has the same.
-func (s *stack) key(t testing.TB) string {
-	t.Helper()
-	if s.keyFile == "" {
-		s.keyFile = write(t, "session.key", newKey(t))
-	}
-	return s.keyFile
-}
