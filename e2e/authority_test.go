@@ -132,6 +132,14 @@ func (a *authority) client() *tls.Config {
 	return &tls.Config{RootCAs: a.pool.Clone(), Certificates: []tls.Certificate{a.cert}, ServerName: "localhost", MinVersion: tls.VersionTLS12}
 }
 
+// newest is client for who trusts the newest root alone.
+func (a *authority) newest() *tls.Config {
+	cfg := a.client()
+	cfg.RootCAs = x509.NewCertPool()
+	cfg.RootCAs.AddCert(a.root)
+	return cfg
+}
+
 // redis are the lines for a server that speaks nothing else on its port.
 func (a *authority) redis(t testing.TB, port int) string {
 	t.Helper()

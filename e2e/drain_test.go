@@ -12,8 +12,9 @@ import (
 )
 
 // load sends requests over kept connections until stop is called, which
-// returns how many were answered and what was not a 200.
-func load(t testing.TB, port, workers int, request string) (stop func() (int, []string)) {
+// returns how many were answered and what was not a 200. Each worker begins one
+// every pause, if the last one has been answered.
+func load(t testing.TB, port, workers int, pause time.Duration, request string) (stop func() (int, []string)) {
 	t.Helper()
 	var wg sync.WaitGroup
 	var n atomic.Int64
@@ -31,11 +32,13 @@ func load(t testing.TB, port, workers int, request string) (stop func() (int, []
 			}
 			defer c.Close()
 			br := bufio.NewReader(c)
+			tick := time.NewTicker(pause)
+			defer tick.Stop()
 			for {
 				select {
 				case <-done:
 					return
-				case <-time.After(2 * time.Millisecond):
+				case <-tick.C:
 				}
 				_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 				_, err := c.Write([]byte(request))
@@ -77,7 +80,7 @@ func newPair(t testing.TB) (s *stack, second *gatehouse) {
 func TestDrainUnderLoad(t *testing.T) {
 	s, second := newPair(t)
 	cookie := s.session(t, appHost, "alice")
-	stop := load(t, s.port, 8, "GET /load HTTP/1.1\r\nhost: "+appHost+"\r\ncookie: "+cookie+"\r\n\r\n")
+	stop := load(t, s.port, 8, 4*time.Millisecond, "GET /load HTTP/1.1\r\nhost: "+appHost+"\r\ncookie: "+cookie+"\r\n\r\n")
 	time.Sleep(time.Second)
 	s.gatehouse.keepMetrics(t)
 	s.gatehouse.terminate(t, 20*time.Second)
@@ -99,7 +102,7 @@ func TestDrainUnderLoad(t *testing.T) {
 func TestKillUnderLoad(t *testing.T) {
 	s, _ := newPair(t)
 	token := bearer(s.idp.Bearer(nil))[0]
-	stop := load(t, s.port, 8, "GET /load HTTP/1.1\r\nhost: "+apiHost+"\r\n"+token+"\r\n\r\n")
+	stop := load(t, s.port, 8, 4*time.Millisecond, "GET /load HTTP/1.1\r\nhost: "+apiHost+"\r\n"+token+"\r\n\r\n")
 	time.Sleep(time.Second)
 	_ = syscall.Kill(-s.gatehouse.cmd.Process.Pid, syscall.SIGKILL)
 	time.Sleep(2 * time.Second)
@@ -129,4 +132,35 @@ func TestDrainAlone(t *testing.T) {
 		t.Errorf("after the end: %v, want Envoy's 504", a)
 	}
 	neverArrived(t, s.app, "/refused")
+}
+
+// Three replicas are restarted one at a time, each when the last is healthy again, and
+// no request fails.
+func TestRollingRestart(t *testing.T) {
+	s := newStack(t, fixture{redis: true, replicas: 3, access: "denied"})
+	s.envoy.awaitHealthy(t, 3)
+	rate, workers := size(1000, 400), 40
+	pause := time.Second * time.Duration(workers) / time.Duration(rate)
+	people := load(t, s.port, workers/2, pause, "GET /load HTTP/1.1\r\nhost: "+appHost+"\r\ncookie: "+s.session(t, appHost, "alice")+"\r\n\r\n")
+	machines := load(t, s.port, workers/2, pause, "GET /load HTTP/1.1\r\nhost: "+apiHost+"\r\n"+bearer(s.idp.Bearer(nil))[0]+"\r\n\r\n")
+	begin := time.Now()
+	time.Sleep(time.Second)
+	for i, g := range s.replicas {
+		g.keepMetrics(t)
+		g.terminate(t, 20*time.Second)
+		if g.err != nil {
+			t.Errorf("replica %d: exit after SIGTERM: %v, want 0\n%s", i, g.err, g.tail(10))
+		}
+		s.envoy.awaitHealthy(t, 2)
+		g.up(t)
+		s.envoy.awaitHealthy(t, 3)
+		time.Sleep(500 * time.Millisecond)
+	}
+	n, bad := people()
+	m, worse := machines()
+	took := time.Since(begin)
+	t.Logf("%d requests in %v (%.0f a second, meant were %d), %d failed", n+m, took.Round(time.Millisecond), float64(n+m)/took.Seconds(), rate, len(bad)+len(worse))
+	if n+m < rate || len(bad)+len(worse) > 0 {
+		t.Errorf("%d requests failed of %d: %.5q", len(bad)+len(worse), n+m, append(bad, worse...))
+	}
 }

@@ -85,7 +85,7 @@ func (f *faults) heal() { f.proxy.Toxics.ResetToxics(context.Background()) }
 
 func (f *faults) toxic(kind, direction string, attributes map[string]any) {
 	f.t.Helper()
-	text, err := json.Marshal(map[string]any{"type": kind, "stream": direction, "attributes": attributes})
+	text, err := json.Marshal(map[string]any{"type": kind, "stream": direction, "attributes": attributes, "name": kind + "-" + direction + "-" + random()})
 	if err == nil {
 		_, err = f.proxy.Toxics.AddToxicJson(bytes.NewReader(text))
 	}

@@ -44,9 +44,10 @@ type fixture struct {
 	race     bool // the binary is built with the race detector
 	tls      bool // between Envoy and Check, and between Gatehouse and Redis
 	offline  bool // the client asks for refresh tokens, which rotate
-	admin    bool // the admin listener, on a socket
+	gate     bool // oidctest behind a secretGate
 	short    int  // seconds that the access token of a login at the certified provider lives; 0: an hour
 
+	admin        string   // listener of the admin API: "socket" or "token"; empty: none
 	checkTimeout string   // empty: 5s, since the machine may be busy
 	access       string   // of the log; empty: all
 	sessions     []string // more lines below sessions
@@ -61,6 +62,7 @@ type stack struct {
 	app       *app
 	idp       *oidctest.Server // bearer tokens, and logins unless certified
 	certified *certified       // nil with oidctest
+	gate      *secretGate      // nil without fixture.gate
 	provider  *faults          // between everybody and where users sign in; nil without fixture.faults
 	redis     *redis           // nil unless it is one server
 	sentinels *sentinels
@@ -71,7 +73,8 @@ type stack struct {
 	envoy     *envoy
 	client    client
 
-	secretFile, redisFile, keyDir string
+	secretFile, redisFile, adminFile string // shared by all replicas
+	keyDir                           string
 }
 
 func newStack(t testing.TB, f fixture) *stack {
@@ -147,9 +150,12 @@ func (s *stack) startProviders(t testing.TB) {
 		{ID: s.client.id, Secret: s.client.secret, RedirectURIs: s.client.redirects, PostLogoutRedirectURIs: s.client.post},
 	}}
 	atCertified := s.fixture.certified || s.late
-	if s.faults && !atCertified {
+	switch {
+	case s.fixture.gate:
+		s.idp, s.gate = gatedProvider(t, cfg)
+	case s.faults && !atCertified:
 		s.idp, s.provider = proxiedProvider(t, cfg)
-	} else {
+	default:
 		s.idp = oidctest.Start(t, cfg)
 	}
 	t.Cleanup(func() {
@@ -227,7 +233,7 @@ func (s *stack) url(host, path string) string {
 type gatehouse struct {
 	*process
 	grpc, http, ops int
-	admin           string  // path of the socket
+	admin           string  // address of the admin API
 	checks          *checks // its Check, directly
 	redis           *faults // between it and Redis; nil without fixture.faults
 	launch          launch
@@ -244,7 +250,9 @@ func (s *stack) startGatehouse(t testing.TB) *gatehouse {
 		t.Fatal(err)
 	}
 	g := &gatehouse{grpc: freePort(t), http: freePort(t), ops: freePort(t)}
-	g.admin = fmt.Sprintf("%s/admin-%d.sock", run.dir, g.grpc)
+	if g.admin = fmt.Sprintf("unix://%s/admin-%d.sock", run.dir, g.grpc); s.fixture.admin == "token" {
+		g.admin = addr(freePort(t))
+	}
 	if s.faults && s.redis != nil {
 		g.redis = newFaults(t, s.redis.port)
 	}
@@ -295,6 +303,9 @@ func (s *stack) config(t testing.TB, g *gatehouse) string {
 	t.Helper()
 	if s.secretFile == "" {
 		s.secretFile = write(t, "client-secret", s.client.secret+"\n")
+		token := random() + random()
+		note("admin token", token)
+		s.adminFile = write(t, "admin-token", token)
 	}
 	scopes := ""
 	if s.offline {
@@ -341,8 +352,8 @@ func (s *stack) listen(g *gatehouse) []string {
 	if s.overHTTP() {
 		lines = append(lines, fmt.Sprintf("  http: {address: %q}", addr(g.http)))
 	}
-	if s.fixture.admin {
-		lines = append(lines, "  admin: {address: unix://"+g.admin+"}")
+	if s.fixture.admin != "" {
+		lines = append(lines, s.adminListener(g))
 	}
 	return lines
 }
