@@ -2,7 +2,10 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"html"
 	"io"
 	"net"
 	"net/http"
@@ -52,7 +55,24 @@ func newAgent(t testing.TB) *agent {
 		return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
 	}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &agent{t: t, jar: jar, client: &http.Client{Jar: jar, Transport: noting{transport}, Timeout: 20 * time.Second}}
+	a := &agent{t: t, jar: jar, client: &http.Client{Jar: jar, Transport: noting{transport}, Timeout: 20 * time.Second}}
+	a.stopAt("")
+	return a
+}
+
+// stopAt has the agent stop before it follows a redirect to path; the answer with the
+// redirect is what open then returns. An empty path ends that.
+func (a *agent) stopAt(path string) {
+	a.client.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+		r.Header.Del("Referer") // Go sends where the redirect came from; browsers do not
+		if path != "" && r.URL.Path == path {
+			return http.ErrUseLastResponse
+		}
+		if len(via) > 20 {
+			return errors.New("more than 20 redirects")
+		}
+		return nil
+	}
 }
 
 // noting registers every secret that passes.
@@ -72,6 +92,25 @@ func (n noting) RoundTrip(r *http.Request) (*http.Response, error) {
 type page struct {
 	answer
 	url string
+}
+
+// app is the request that the application shows on the page; it fails the test when
+// the page is another's.
+func (p page) app(t testing.TB) seen {
+	t.Helper()
+	_, rest, _ := strings.Cut(string(p.Body), `<pre id="seen">`)
+	text, _, _ := strings.Cut(rest, "</pre>")
+	var s seen
+	if err := json.Unmarshal([]byte(html.UnescapeString(text)), &s); err != nil {
+		t.Fatalf("%s does not show the application: %v", p.url, p)
+	}
+	return s
+}
+
+// user is whom the application saw.
+func (p page) user(t testing.TB) string {
+	t.Helper()
+	return strings.Join(p.app(t).values("x-auth-request-user"), ",")
 }
 
 // open navigates as a browser would.

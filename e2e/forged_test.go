@@ -104,6 +104,7 @@ func TestForgedValues(t *testing.T) {
 		"empty":        func(key string) { set(key, "i", "") },
 		"gone":         func(key string) { s.redis.do(t, "HDEL", key, "i") },
 		"version":      func(key string) { set(key, "v", "junk") },
+		"newer format": func(key string) { set(key, "v", "99.1") },
 		"no version":   func(key string) { s.redis.do(t, "HDEL", key, "v") },
 		"fields mixed": func(key string) { set(key, "i", field(key, "t")) },
 		"another type": func(key string) { s.redis.do(t, "DEL", key); s.redis.do(t, "SET", key, "x") },
@@ -121,6 +122,9 @@ func TestForgedValues(t *testing.T) {
 			v := g.checks.get(t.Context(), appHost, path, "cookie: "+cookie)
 			if o := v.outcome(); o != refused && o != signedOut || v.user() != "" {
 				t.Errorf("%s, replica %d: %v, want 401 or 503", what, i, v)
+			}
+			if what == "newer format" && v.outcome() != refused {
+				t.Errorf("%s, replica %d: %v, want 503: it cannot be told", what, i, v)
 			}
 			if i == 0 {
 				t.Logf("%s: %s", what, v.outcome())
