@@ -62,7 +62,7 @@ func operate(t *testing.T, admin string) *signedIn {
 	if err := p.prepare(cfg, log); err != nil {
 		t.Fatal(err)
 	}
-	g, err := p.build(cfg, nil)
+	g, err := p.build(cfg, &graph{})
 	if err != nil {
 		t.Fatal(err)
 	}
