@@ -24,7 +24,7 @@ func (l *Login) start(ctx context.Context, r *authz.Request) authz.Response {
 	if req, ok := q["req"]; ok && s == l.loginSite {
 		return l.startFor(ctx, r, req)
 	}
-	st, again, now := state{address: returnAddress(q["rd"], l.cfg.Prefix)}, q["prompt"] == "login", l.cfg.Now()
+	st, again, now := state{address: l.startAddress(r.Host, q["rd"])}, q["prompt"] == "login", l.cfg.Now()
 	gates := s.choose(q["provider"])
 	if len(gates) == 0 {
 		return l.refuse(r, "unknown_provider", l.againPage("There is no such way to sign in here", "The address names a provider that this host does not use.", "/"))
