@@ -229,7 +229,7 @@ func (l *Login) until(g *oidc.Grant) time.Time {
 func tokensOf(g *oidc.Grant) *session.Tokens {
 	return &session.Tokens{
 		Access: g.Access, Refresh: g.Refresh, ID: g.IDToken,
-		AccessExpires: g.AccessExpires, ProviderSession: g.ProviderSession,
+		AccessExpires: g.AccessExpires, ProviderSession: providerSession(g),
 	}
 }
 
