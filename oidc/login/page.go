@@ -19,9 +19,11 @@ import (
 type Page struct {
 	Status      int // of the answer
 	Title       string
-	Text        []string // paragraphs
-	Causes      []string // a list below them
-	Quote       string   // somebody else's words, bounded by the caller
+	Text        []string      // paragraphs
+	Causes      []string      // a list below them
+	Quote       string        // somebody else's words, bounded by the caller
+	Body        template.HTML // more of the page, made by a template of the caller's
+	Wide        bool          // Body needs room
 	Actions     []Action
 	FormTargets []string      // origins that a form may end up at, besides our own
 	Referrer    string        // referrer policy; default no-referrer
