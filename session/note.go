@@ -69,3 +69,20 @@ func (m *Manager) Once(ctx context.Context, kind, text string, life time.Duratio
 	}
 	return first, nil
 }
+
+// Seen reports whether Once was asked about a text of a kind within its life, and does
+// not count as asking. Work that must be done again when it failed, and not again when
+// it succeeded, looks with Seen, is done, and then asks Once: a mark that was set first
+// could not be taken back while the store is down.
+func (m *Manager) Seen(ctx context.Context, kind, text string) (bool, error) {
+	for _, name := range names(m.once, kind, text) {
+		_, err := m.cfg.Store.Get(ctx, "j:"+name)
+		if err == nil {
+			return true, nil
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return false, fmt.Errorf("look for %s: %w", kind, err)
+		}
+	}
+	return false, nil
+}

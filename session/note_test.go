@@ -116,6 +116,9 @@ func TestOnce(t *testing.T) {
 			}
 			return first
 		}
+		if seen, err := m.Seen(t.Context(), "jti", "a"); seen || err != nil {
+			t.Errorf("Seen before Once = %v, %v", seen, err)
+		}
 		if !once(m, "jti", "a") || once(m, "jti", "a") || once(ahead, "jti", "a") {
 			t.Error("the same is first twice")
 		}
@@ -123,6 +126,11 @@ func TestOnce(t *testing.T) {
 			t.Error("another is not first")
 		}
 		time.Sleep(10 * time.Minute) // now ahead seals with the new key
+		for _, m := range []*session.Manager{m, ahead} {
+			if seen, err := m.Seen(t.Context(), "jti", "a"); !seen || err != nil {
+				t.Errorf("Seen after Once = %v, %v", seen, err)
+			}
+		}
 		if once(ahead, "jti", "a") {
 			t.Error("the same is first again under a new key")
 		}
