@@ -21,7 +21,7 @@ var may = map[string]struct{ ours, foreign []string }{
 	"session/sessiontest":    {ours: []string{"session"}},
 	"oidc":                   {ours: []string{"authz"}, foreign: []string{"github.com/coreos/go-oidc/v3/", "github.com/go-jose/go-jose/v4/", "golang.org/x/oauth2/", "golang.org/x/sync/"}},
 	"oidc/login":             {ours: []string{"authz", "oidc", "session", "session/seal"}, foreign: []string{"golang.org/x/sync/"}},
-	"oidc/logout":            {ours: []string{"authz", "oidc", "oidc/login", "session"}},
+	"oidc/logout":            {ours: []string{"authz", "oidc", "oidc/login", "session", "session/seal"}},
 	"oidc/oidctest":          {foreign: []string{"github.com/go-jose/go-jose/v4/"}},
 	"cmd/internal/admin":     {ours: []string{"session", "proto/"}, foreign: []string{"google.golang.org/"}},
 	"cmd/internal/telemetry": {ours: []string{"authz"}, foreign: []string{"go.opentelemetry.io/", "github.com/prometheus/", "google.golang.org/"}},

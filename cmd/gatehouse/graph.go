@@ -86,7 +86,9 @@ func (l *lasting) buildLogin(g *graph, running *sessions) (err error) {
 	if g.login, err = login.New(lc); err != nil {
 		return err
 	}
-	g.logout, err = logout.New(logout.Config{Login: g.login, Sessions: g.sessions.Manager, Log: l.logger()})
+	g.logout, err = logout.New(logout.Config{
+		Login: g.login, Sessions: g.sessions.Manager, Ring: l.ring, Providers: lc.Providers, Client: g.client, Log: l.logger(),
+	})
 	return err
 }
 

@@ -192,7 +192,7 @@ func (p *program) swap(g *graph) {
 		}
 	}
 	if before.login != nil {
-		p.detached.Go(func() { before.login.Wait(time.Minute) })
+		p.detached.Go(func() { before.login.Wait(time.Minute); before.logout.Wait(time.Minute) })
 	}
 	if before.sessions != nil && before.sessions != g.sessions {
 		p.detached.Go(func() {

@@ -319,7 +319,7 @@ func (p *program) drain(doors *listeners, hurry <-chan struct{}) error {
 }
 
 // finishLogins waits for code exchanges and renewals: what a provider gave and nobody
-// kept is a login lost.
+// kept is a login lost. Tokens that are being revoked are let finish, too.
 func (p *program) finishLogins(ctx context.Context) {
 	left := func() time.Duration {
 		deadline, ok := ctx.Deadline()
@@ -331,6 +331,7 @@ func (p *program) finishLogins(ctx context.Context) {
 	if g := p.current.Load(); g.login != nil {
 		g.login.Wait(left())
 		g.sessions.Wait(left())
+		g.logout.Wait(left())
 	}
 	done := make(chan struct{})
 	go func() {

@@ -75,7 +75,7 @@ func (w *world) newProvider(name, issuer string) *oidc.Provider {
 func (w *world) assemble(cfg login.Config) {
 	w.t.Helper()
 	w.login = check(login.New(cfg))(w.t)
-	w.logout = check(logout.New(logout.Config{Login: w.login, Sessions: w.sessions, Log: cfg.Log}))(w.t)
+	w.logout = check(logout.New(logout.Config{Login: w.login, Sessions: w.sessions, Ring: w.ring, Log: cfg.Log}))(w.t)
 	policy := check(authz.NewPolicy([]authz.Rule{
 		{Name: "admin", Hosts: []string{host}, Paths: []string{"/admin/**"}, Sources: []authz.Source{w.source()}, Require: authz.Groups("admins")},
 		{Name: "app", Hosts: []string{host}, Sources: []authz.Source{w.source()}, Require: authz.AnyUser()},
