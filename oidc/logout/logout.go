@@ -27,10 +27,11 @@ type Config struct {
 
 // Logout serves the endpoints that end sessions. It is safe for concurrent use.
 type Logout struct {
-	cfg      Config
-	states   *seal.Box      // what a sign-out takes to the provider and back: strangers make as many as they like
-	revoking chan struct{}  // one place for each token being revoked
-	detached sync.WaitGroup // revocations
+	cfg       Config
+	states    *seal.Box      // what a sign-out takes to the provider and back: strangers make as many as they like
+	revoking  chan struct{}  // one place for each token being revoked
+	verifying chan struct{}  // one for each logout token being looked at
+	detached  sync.WaitGroup // revocations
 }
 
 // New does no I/O.
@@ -50,9 +51,10 @@ func New(cfg Config) (*Logout, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Logout{
-		cfg:      cfg,
-		states:   cfg.Ring.WideBox("logout state"),
-		revoking: make(chan struct{}, maxRevoking),
+		cfg:       cfg,
+		states:    cfg.Ring.WideBox("logout state"),
+		revoking:  make(chan struct{}, maxRevoking),
+		verifying: make(chan struct{}, maxVerifying),
 	}, nil
 }
 

@@ -1,0 +1,7 @@
+package logout
+
+// For tests of readers of strangers' text.
+var (
+	Only   = only
+	LifeOf = lifeOf
+)
