@@ -30,3 +30,28 @@ func FuzzForm(f *testing.F) {
 		}
 	})
 }
+
+func TestDevice(t *testing.T) {
+	t.Parallel()
+	const webkit = "AppleWebKit/537.36 (KHTML, like Gecko) "
+	for agent, want := range map[string]string{
+		firefox: "Firefox on Linux",
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) " + webkit + "Chrome/140.0.0.0 Safari/537.36":                             "Chrome on Windows",
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) " + webkit + "Chrome/140.0.0.0 Safari/537.36 Edg/140.0":                   "Edge on Windows",
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) " + webkit + "Chrome/140.0.0.0 Safari/537.36 OPR/120":                     "Opera on Windows",
+		"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Safari/605.1": "Safari on Mac",
+		"Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1 Version/18.0 Mobile/15E148 Safari/604.1":   "Safari on iPhone",
+		"Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1 CriOS/140.0 Mobile/15E148 Safari/604.1":    "Chrome on iPhone",
+		"Mozilla/5.0 (Linux; Android 15; SM-S921B) " + webkit + "SamsungBrowser/28.0 Chrome/130.0 Mobile Safari/537.36":      "Samsung Internet on Android",
+		"Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) " + webkit + "Chrome/140.0.0.0 Safari/537.36":                              "Chrome on ChromeOS",
+		"curl/8.5.0":                      "curl",
+		"":                                "Unknown device",
+		"/":                               "Unknown device",
+		"Mozilla/5.0 (X11; FreeBSD)":      "FreeBSD",
+		strings.Repeat("x", 200) + "/1.0": strings.Repeat("x", 40),
+	} {
+		if got := logout.Device(agent); got != want {
+			t.Errorf("device(%q) = %q, want %q", agent, got, want)
+		}
+	}
+}

@@ -70,6 +70,9 @@ func (l *Logout) Endpoint(host, path string) authz.Endpoint {
 	case l.address("signed_out"):
 		return l.signedOut
 	}
+	if l.atLoginHost(host) {
+		return l.ownSessions(path)
+	}
 	return nil
 }
 

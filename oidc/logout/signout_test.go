@@ -199,6 +199,17 @@ func TestStoreDownSignsNobodyOut(t *testing.T) {
 	}
 }
 
+func TestSignedOutAtLoginHost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true)
+	b := w.signedIn(mine)
+	old := b.copy()
+	_, page := b.open(b.signOut(ownHost + "/oauth2/sign_out"))
+	if page == nil || !strings.Contains(string(page.Body), `href="/oauth2/sessions"`) || old.alive(mine) {
+		t.Errorf("sign-out on the login host: alive %v\n%s", old.alive(mine), page.Body)
+	}
+}
+
 // What the provider is told is worth waiting for a while; the ending gets its time.
 func TestG1TokensCannotBeRead(t *testing.T) {
 	t.Parallel()
@@ -225,5 +236,24 @@ func TestSignInAgainAtAHostThatIsGone(t *testing.T) {
 	out := next.browser().send("GET", ownHost+"/oauth2/signed_out?state="+url.QueryEscape(to), navigate)
 	if strings.Contains(string(out.Body), "deep") || !strings.Contains(string(out.Body), `href="/oauth2/sessions"`) {
 		t.Errorf("leads elsewhere:\n%s", out.Body)
+	}
+}
+
+// Who signs out of an application is told about that, whatever else he is signed in as.
+func TestSignedOutWithAnotherProviderAlive(t *testing.T) {
+	t.Parallel()
+	w := newWorldAt(t, true, func(w *world, lc *login.Config) {
+		lc.Providers = append(lc.Providers, w.newProvider("other", "mesh", w.idp.Issuer()))
+		lc.LoginHost.Providers = []string{"corp", "other"}
+	})
+	b := w.browser()
+	b.open(ownHost + "/oauth2/start?provider=other&rd=/oauth2/sessions")
+	b.open(appHost + "/x")
+	if !b.alive(mine) || !b.alive(appHost+"/x") {
+		t.Fatal("not signed in twice")
+	}
+	_, page := b.open(b.signOut(appHost + "/oauth2/sign_out"))
+	if page == nil || !strings.Contains(string(page.Body), "You are signed out") || !b.alive(mine) {
+		t.Errorf("at the login host alive: %v\n%s", b.alive(mine), page.Body)
 	}
 }
