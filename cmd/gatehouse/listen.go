@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/gatehouse-mesh/gatehouse/authz"
 	"github.com/gatehouse-mesh/gatehouse/authz/extauthz"
 	"github.com/gatehouse-mesh/gatehouse/cmd/internal/config"
 	"github.com/gatehouse-mesh/gatehouse/cmd/internal/telemetry"
@@ -49,7 +48,7 @@ func (p *program) listen(ctx context.Context, cfg *config.Config) (_ *listeners,
 	if l.grpc, err = open(ctx, "listen.grpc", cfg, cfg.Listen.GRPC.Address); err != nil {
 		return nil, err
 	}
-	if l.http, err = p.openDoor(ctx, cfg, "http", cfg.Listen.HTTP, authz.Handler(p.authorizer, p.client)); err != nil {
+	if l.http, err = p.openDoor(ctx, cfg, "http", cfg.Listen.HTTP, p.endpoints()); err != nil {
 		return nil, err
 	}
 	if l.ops, err = p.openDoor(ctx, cfg, "ops", cfg.Listen.Ops, telemetry.NewOps(&p.health, p.metrics)); err != nil {
