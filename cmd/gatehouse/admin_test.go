@@ -213,6 +213,40 @@ func TestSessionsRevokeWithoutStore(t *testing.T) {
 	}
 }
 
+// spoiled is a store whose summaries were altered.
+type spoiled struct{ session.Store }
+
+func (s spoiled) Load(ctx context.Context, h session.Handle, f session.Fields) (session.Record, time.Duration, error) {
+	r, left, err := s.Store.Load(ctx, h, f)
+	r.Summary = []byte("altered")
+	return r, left, err
+}
+
+// A session whose record was altered is listed, and can be ended.
+func TestSessionsOfDamagedRecords(t *testing.T) {
+	t.Parallel()
+	s := operate(t, "{address: 'unix://"+filepath.Join(t.TempDir(), "s")+"'}")
+	s.program.store = spoiled{s.program.store}
+	g, err := s.program.build(s.program.current.Load().config, &graph{}) // a reload
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.program.current.Store(g)
+	id := s.signIn("alice", "laptop")
+	user := []string{"-c", s.config, "--provider", "corp", "--subject", "alice"}
+	code, stdout, stderr := runWith(append([]string{"sessions", "list"}, user...)...)
+	if code != 0 || stderr != "" || !strings.Contains(stdout, id.Handle().Name()) || !strings.Contains(stdout, "cannot be read") {
+		t.Errorf("list = %d %q %q", code, stdout, stderr)
+	}
+	if code, stdout, _ := runWith(append([]string{"sessions", "list", "--json"}, user...)...); code != 0 || strings.Contains(stdout, `"created"`) || !strings.Contains(stdout, `"total": 1`) {
+		t.Errorf("list --json = %d %q", code, stdout)
+	}
+	code, stdout, stderr = runWith(append([]string{"sessions", "revoke", "--session", id.Handle().Name()}, user...)...)
+	if code != 0 || s.alive(id) {
+		t.Errorf("revoke = %d %q %q", code, stdout, stderr)
+	}
+}
+
 func TestSessionsUsage(t *testing.T) {
 	t.Parallel()
 	user := " --provider corp --subject alice"

@@ -118,19 +118,21 @@ func warnOfIssuer(w io.Writer, unknown bool, issuer string) {
 
 // listedSession is a session in JSON.
 type listedSession struct {
-	Name    string    `json:"name"`
-	Device  string    `json:"device"`
-	Address string    `json:"address"`
-	Created time.Time `json:"created"`
-	Seen    time.Time `json:"seen"`
+	Name    string     `json:"name"`
+	Device  string     `json:"device"`
+	Address string     `json:"address"`
+	Created *time.Time `json:"created,omitempty"` // absent: the record is damaged
+	Seen    time.Time  `json:"seen"`
 }
 
 func (a *adminCall) writeList(w io.Writer, resp *adminv1.ListResponse) error {
 	all := make([]listedSession, 0, len(resp.GetSessions()))
 	for _, s := range resp.GetSessions() {
-		all = append(all, listedSession{
-			printable(s.GetName()), printable(s.GetDevice()), printable(s.GetAddress()), s.GetCreated().AsTime(), s.GetSeen().AsTime(),
-		})
+		l := listedSession{Name: printable(s.GetName()), Device: printable(s.GetDevice()), Address: printable(s.GetAddress()), Seen: s.GetSeen().AsTime()}
+		if s.GetCreated() != nil {
+			l.Created = known(s.GetCreated().AsTime())
+		}
+		all = append(all, l)
 	}
 	if *a.asJSON {
 		return writeJSON(w, map[string]any{"issuer": resp.GetIssuer(), "issuer_unknown": resp.GetIssuerUnknown(), "total": resp.GetTotal(), "sessions": all})
@@ -142,7 +144,11 @@ func (a *adminCall) writeList(w io.Writer, resp *adminv1.ListResponse) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "SESSION\tLAST SEEN\tSINCE\tADDRESS\tDEVICE")
 	for _, s := range all {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", s.Name, local(s.Seen), local(s.Created), s.Address, s.Device)
+		since := "cannot be read"
+		if s.Created != nil {
+			since = local(*s.Created)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", s.Name, local(s.Seen), since, s.Address, s.Device)
 	}
 	if more := int(resp.GetTotal()) - len(all); more > 0 {
 		fmt.Fprintf(t, "and %d more\n", more)

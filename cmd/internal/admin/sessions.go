@@ -50,12 +50,18 @@ func (s *sessions) List(ctx context.Context, req *adminv1.ListRequest) (*adminv1
 	}
 	resp := &adminv1.ListResponse{Total: int32(min(len(all), 1<<30)), Issuer: u.issuer, IssuerUnknown: u.unknown}
 	for _, l := range all[:min(len(all), maxListed)] {
-		resp.Sessions = append(resp.Sessions, &adminv1.Session{
-			Name: l.Handle.Name(), Device: l.Summary.Device, Address: l.Summary.Address,
-			Created: timestamppb.New(l.Created), Seen: timestamppb.New(l.Seen),
-		})
+		resp.Sessions = append(resp.Sessions, listed(l))
 	}
 	return resp, nil
+}
+
+// listed leaves out what could not be read: such a session can still be ended.
+func listed(l session.Listed) *adminv1.Session {
+	s := &adminv1.Session{Name: l.Handle.Name(), Device: l.Summary.Device, Address: l.Summary.Address, Seen: timestamppb.New(l.Seen)}
+	if !l.Created.IsZero() {
+		s.Created = timestamppb.New(l.Created)
+	}
+	return s
 }
 
 // Revoke ends all sessions of a user, or one.

@@ -244,8 +244,9 @@ type Session struct {
 	// name is what logs call the session; it opens nothing.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// device is what the browser said it was. Anything can stand here.
-	Device  string                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
-	Address string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Device  string `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
+	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	// created is absent when the record is damaged; device and address are empty then.
 	Created *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created,proto3" json:"created,omitempty"`
 	// seen is the last request, to a minute or a tenth of the idle timeout.
 	Seen          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=seen,proto3" json:"seen,omitempty"`
