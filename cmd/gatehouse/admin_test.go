@@ -193,7 +193,7 @@ func TestSessionsRevokeWithoutStore(t *testing.T) {
 	t.Parallel()
 	s := operate(t, "{address: 'unix://"+filepath.Join(t.TempDir(), "s")+"'}")
 	s.program.store = down{s.program.store}
-	g, err := s.program.build(s.program.current.Load().config, nil) // a reload
+	g, err := s.program.build(s.program.current.Load().config, &graph{}) // a reload
 	if err != nil {
 		t.Fatal(err)
 	}
