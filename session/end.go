@@ -10,14 +10,9 @@ import (
 	"time"
 )
 
-const (
-	// markedLife is how long an ending of a user, or of a session at a provider, also
-	// ends logins that are under way: longer than any of them takes.
-	markedLife = 5 * time.Minute
-	// clocks is how far those of replicas may be apart: within it a login that
-	// followed an ending is taken for one that came before.
-	clocks = time.Second
-)
+// markedLife is how long an ending of a user, or of a session at a provider, also ends
+// logins that were begun before: longer than any of them takes.
+const markedLife = 15 * time.Minute
 
 // End ends a session on every replica. Ending what is not there is nil; after an
 // error it may be alive, so nobody must be told that he is signed out.
@@ -68,7 +63,7 @@ func (m *Manager) EndProviderSession(ctx context.Context, issuer, sid string) (i
 // endListed marks the sets first: a login that lists itself after they were read finds
 // the mark when it is done.
 func (m *Manager) endListed(ctx context.Context, kind string, sets []string, except []Handle) (int, error) {
-	mark := fmt.Sprintf("%016d", m.cfg.Now().UnixMilli())
+	mark := fmt.Sprintf("%019d", m.cfg.Now().UnixNano())
 	if err := m.cfg.Store.Raise(ctx, "n:"+kind+sets[0], []byte(mark), markedLife); err != nil {
 		return 0, fmt.Errorf("mark as ended: %w", err)
 	}
@@ -94,12 +89,12 @@ func (m *Manager) endListed(ctx context.Context, kind string, sets []string, exc
 	return ended, nil
 }
 
-// unlessEnded ends a session that was just made, if its user was signed out since asked.
-func (m *Manager) unlessEnded(ctx context.Context, id ID, s *Session, asked time.Time) (ID, *Session, error) {
-	if asked.IsZero() {
-		asked = s.Created
+// unlessEnded ends a session that was just made, if its user was signed out since begun.
+func (m *Manager) unlessEnded(ctx context.Context, id ID, s *Session, begun time.Time) (ID, *Session, error) {
+	if begun.IsZero() {
+		begun = s.Created
 	}
-	ended, err := m.endedSince(ctx, s, asked)
+	ended, err := m.endedSince(ctx, s, begun)
 	if err == nil && !ended {
 		return id, s, nil
 	}
@@ -112,7 +107,10 @@ func (m *Manager) unlessEnded(ctx context.Context, id ID, s *Session, asked time
 	return ID{}, nil, fmt.Errorf("create session: %w", err)
 }
 
-func (m *Manager) endedSince(ctx context.Context, s *Session, asked time.Time) (bool, error) {
+// endedSince goes by the clocks of replicas. That they are a little apart changes
+// nothing: somebody whose login was begun so shortly before an ending has yet to be
+// recognised by the provider.
+func (m *Manager) endedSince(ctx context.Context, s *Session, begun time.Time) (bool, error) {
 	for _, set := range m.index(s, everyName) {
 		value, err := m.cfg.Store.Get(ctx, "n:"+set)
 		if errors.Is(err, ErrNotFound) {
@@ -125,8 +123,7 @@ func (m *Manager) endedSince(ctx context.Context, s *Session, asked time.Time) (
 		if err != nil {
 			return false, fmt.Errorf("mark of an ending: %w", ErrDamaged)
 		}
-		// A session at the provider that has ended does not come back.
-		if set[0] == 'p' || time.UnixMilli(at).Add(clocks).After(asked) {
+		if at >= begun.UnixNano() {
 			return true, nil
 		}
 	}

@@ -106,7 +106,7 @@ func New(cfg Config) (*Manager, error) {
 // kept of s; when that session has ended since, ErrNotFound. ErrFull when the store
 // has no room. After any other error the login may be repeated with the same attempt:
 // there is never a second session. When the user, or the session at the provider that
-// this one came from, was signed out since s.Asked, nothing stays and ErrNotFound is
+// this one came from, was signed out since s.Begun, nothing stays and ErrNotFound is
 // returned.
 func (m *Manager) Create(ctx context.Context, attempt string, s Session) (ID, *Session, error) {
 	if len(attempt) < minSecret {
@@ -129,7 +129,7 @@ func (m *Manager) Create(ctx context.Context, attempt string, s Session) (ID, *S
 		return ID{}, nil, fmt.Errorf("create session: %w", err)
 	}
 	if bytes.Equal(mark, r.MarkValue) {
-		return m.unlessEnded(ctx, id, made, s.Asked)
+		return m.unlessEnded(ctx, id, made, s.Begun)
 	}
 	if id, err = m.openMark(attempt, mark); err != nil { // somebody was faster
 		return ID{}, nil, err

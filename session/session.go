@@ -79,7 +79,7 @@ type Session struct {
 	Identity *authz.Identity // Tokens is nil; Session is Handle.Name()
 	Created  time.Time
 	Expires  time.Time // absolute end; nothing moves it
-	Asked    time.Time // for Create: when the provider was asked who it is; zero: now
+	Begun    time.Time // for Create: when the login was begun; zero: now
 	Until    time.Time // for Create: an earlier absolute end than the configured one; zero: none
 	Tokens   *Tokens   // nil unless asked for
 	Summary  Summary   // empty from Load: a decision does not need it

@@ -164,7 +164,7 @@ func (l *Login) working(r *authz.Request, in *arrival) authz.Response {
 // has given up, since a code that was sent cannot be taken back.
 func (l *Login) fly(ctx context.Context, r *authz.Request, code string, in *arrival, again bool, old []card) {
 	m, err := l.redeemSafely(ctx, r, code, in, again)
-	outage := err != nil && !errors.Is(err, oidc.ErrRejected)
+	outage := err != nil && !errors.Is(err, oidc.ErrRejected) && !errors.Is(err, session.ErrNotFound)
 	l.flights.land(in.attempt.mark, m, err, outage, l.cfg.Now())
 	if err == nil {
 		l.endOld(ctx, r, old, m)
@@ -193,7 +193,6 @@ func (l *Login) redeem(ctx context.Context, r *authz.Request, code string, in *a
 	if in.repeats > 0 && !again {
 		return made{}, errElsewhere
 	}
-	asked := l.cfg.Now()
 	grant, err := in.gate.provider.Exchange(ctx, code, in.attempt.verifier, in.gate.redirectURI, in.attempt.nonce)
 	if errors.Is(err, oidc.ErrRejected) { // perhaps because another replica was faster
 		if m, again := l.madeBefore(ctx, in.attempt); again == nil {
@@ -204,7 +203,7 @@ func (l *Login) redeem(ctx context.Context, r *authz.Request, code string, in *a
 		return made{}, fmt.Errorf("exchange: %w", err)
 	}
 	id, s, err := l.cfg.Sessions.Create(ctx, in.attempt.mark, session.Session{
-		Identity: grant.Identity, Asked: asked, Until: l.until(grant),
+		Identity: grant.Identity, Begun: in.attempt.created, Until: l.until(grant),
 		Tokens:  tokensOf(grant),
 		Summary: session.Summary{Device: device(r), Address: clip(r.Peer.Client, 64)},
 	})
@@ -269,6 +268,9 @@ func (l *Login) landed(ctx context.Context, r *authz.Request, in *arrival, fl *f
 		return l.signedIn(ctx, r, in, fl.made)
 	case errors.Is(err, errElsewhere):
 		return l.working(r, in)
+	case errors.Is(err, session.ErrNotFound):
+		p := l.againPage("You were signed out meanwhile", "Your account was signed out while you were signing in, so this sign-in does not count.", l.anew(in.gate, in.state))
+		return l.refuse(r, "signed_out_meanwhile", drop(p, in.attempt.cookie()))
 	case errors.Is(err, oidc.ErrRejected):
 		p := l.againPage("The sign-in was refused", "The answer of the sign-in service did not pass the checks, or was used before.", l.anew(in.gate, in.state))
 		return l.refuse(r, "rejected", drop(p, in.attempt.cookie()), slog.String("error", err.Error()))

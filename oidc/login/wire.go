@@ -29,13 +29,14 @@ func unpack(b []byte, n int) ([]string, bool) {
 	return fields, len(b) == 0
 }
 
+// packTime keeps every digit: whether a login or a sign-out came first is told by them.
 func packTime(t time.Time) string {
-	return string(binary.BigEndian.AppendUint64(nil, uint64(t.Unix()))) //nolint:gosec // taken back by unpackTime
+	return string(binary.BigEndian.AppendUint64(nil, uint64(t.UnixNano()))) //nolint:gosec // taken back by unpackTime
 }
 
 func unpackTime(s string) time.Time {
 	if len(s) != 8 {
 		return time.Time{}
 	}
-	return time.Unix(int64(binary.BigEndian.Uint64([]byte(s))), 0) //nolint:gosec // packTime's bits
+	return time.Unix(0, int64(binary.BigEndian.Uint64([]byte(s)))) //nolint:gosec // packTime's bits
 }
