@@ -66,6 +66,29 @@ func TestWireOfHandOver(t *testing.T) {
 	}
 }
 
+// Sessions are handed over to application hosts that sign in with the provider, and
+// to nobody else.
+func TestTarget(t *testing.T) {
+	t.Parallel()
+	l := handing(t)
+	key := l.loginSite.gates[0].key
+	for _, c := range []struct {
+		host, gate string
+		ok         bool
+	}{
+		{"app.example.com", key, true},
+		{"app.example.com", "", false},
+		{"app.example.com", someAsk.gate, false},
+		{"auth.example.com", key, false},
+		{"x.app.example.com", key, false},
+		{"", key, false},
+	} {
+		if s, g := l.target(&ask{host: c.host, gate: c.gate}); (s != nil) != c.ok || (g != nil) != c.ok {
+			t.Errorf("target of %q with gate %x = %v, %v", c.host, c.gate, s, g)
+		}
+	}
+}
+
 // What goes into an address or a cookie stays small, also for the longest address.
 func TestSizesOfHandOver(t *testing.T) {
 	t.Parallel()

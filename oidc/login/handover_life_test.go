@@ -86,9 +86,7 @@ func TestC7EndedSessionIsHandedToNobody(t *testing.T) {
 // A session that the login host did not know of is ended when another takes its place.
 func TestHandOverEndsWhatItReplaces(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t)
-	m.sessions = check(session.New(session.Config{Store: m.store, Ring: m.ring, IdleTimeout: time.Hour, AbsoluteTimeout: 12 * time.Hour, Now: m.now}))(t)
-	m.build([]func(*login.Config){m.hosts})
+	m := withClock(t)
 	v := m.visitor()
 	v.signIn(one + "/x")
 	old := v.copy()
@@ -102,6 +100,32 @@ func TestHandOverEndsWhatItReplaces(t *testing.T) {
 	if d := v.load(one + "/x"); d.Outcome != authz.Allow {
 		t.Errorf("the new session: %v", d.Outcome)
 	}
+}
+
+// A tab that was slower than another brings an older session. It does not end the
+// younger one, which the login host and other tabs go on with.
+func TestL11LateHandOverEndsNoYoungerSession(t *testing.T) {
+	t.Parallel()
+	m := withClock(t)
+	v := m.visitor()
+	slow := v.fetched(one + "/slow")
+	m.skew.Store(int64(2 * time.Second))
+	v.follow(one + "/oauth2/start?rd=/fast&prompt=login")
+	younger := v.load(one + "/fast").Identity
+	v.load(slow)
+	m.login.Wait(5 * time.Second)
+	if again := v.signIn(one + "/x"); younger == nil || again.Session != younger.Session || m.idp.Hits(oidctest.Authorize) != 2 {
+		t.Errorf("the younger session %+v went: now %s, %d authorization requests", younger, again.Session, m.idp.Hits(oidctest.Authorize))
+	}
+}
+
+// withClock is a mesh whose sessions go by its clock, too.
+func withClock(t *testing.T) *mesh {
+	t.Helper()
+	m := newMesh(t)
+	m.sessions = check(session.New(session.Config{Store: m.store, Ring: m.ring, IdleTimeout: time.Hour, AbsoluteTimeout: 12 * time.Hour, Now: m.now}))(t)
+	m.build([]func(*login.Config){m.hosts})
+	return m
 }
 
 func TestFullStoreTakesNoHandOver(t *testing.T) {
