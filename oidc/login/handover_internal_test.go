@@ -197,3 +197,28 @@ func checkJunk(t *testing.T, path string, out authz.Response) {
 		}
 	}
 }
+
+// L21: a state and a cookie that agree on the attempt but not on the provider redeem
+// nothing.
+func TestL21StateAndCookieOfTwoProviders(t *testing.T) {
+	t.Parallel()
+	l := handing(t)
+	const host = "auth.example.com"
+	a := newAttempt(l.loginSite.gates[0], time.Now())
+	for _, c := range []struct {
+		gate   string
+		status int
+	}{{"another", 400}, {a.gate, 503}} { // 503: the right one goes on to the provider, which is not there
+		st := l.sealState(host, state{attempt: a.id, created: a.created, gate: c.gate, trail: someAsk.trail, address: "/"})
+		r, err := authz.NewRequest(authz.Raw{
+			Method: "GET", Authority: host, Target: "/oauth2/callback?code=x&state=" + st,
+			Header: authz.Header{{Name: "accept", Value: "text/html"}, {Name: "cookie", Value: a.cookie() + "=" + l.sealAttempt(host, a)}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := l.callback(t.Context(), r).Status; got != c.status {
+			t.Errorf("state with gate %q = %d, want %d", c.gate, got, c.status)
+		}
+	}
+}

@@ -191,3 +191,40 @@ func TestReauthenticate(t *testing.T) {
 		}
 	}
 }
+
+// The login host signs in for itself, too, for the page of one's sessions; at an
+// application that address is no place to return to (O6).
+func TestO6LoginHostSignsInForItself(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t)
+	for address, want := range map[string]string{
+		auth + "/oauth2/start?provider=corp&rd=/oauth2/sessions":   "/oauth2/sessions",
+		auth + "/oauth2/start?provider=corp&rd=/oauth2/sessions/x": "/",
+		auth + "/oauth2/start?provider=corp&rd=/oauth2/sign_out":   "/",
+		one + "/oauth2/start?rd=/oauth2/sessions":                  "/",
+	} {
+		v := m.visitor()
+		end, _ := v.follow(address)
+		if !strings.HasSuffix(end, want) || len(v.at(end[:len(end)-len(want)]).jar) == 0 {
+			t.Errorf("%s ended at %s, want %s", address, end, want)
+		}
+	}
+}
+
+// A second click on a hand-over that was taken is only late: it lands where the first did.
+func TestHandOverTakenTwiceByItsOwnBrowser(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t)
+	v := m.visitor()
+	address := v.fetched(one + "/deep")
+	twice := v.copy()
+	v.load(address)
+	twice.at(one).jar[sessionCookie] = v.session(address)
+	d := twice.load(address)
+	if d.Response.Status != 303 || field(d.Response, "location") != "/deep" || twice.session(address) != v.session(address) || m.reasons("code_used_or_late") != 1 {
+		t.Errorf("the second click = %d to %q", d.Response.Status, field(d.Response, "location"))
+	}
+	if names := twice.at(one).names("__Host-gh_p_"); len(names) != 0 {
+		t.Errorf("pending cookies are left: %q", names)
+	}
+}
