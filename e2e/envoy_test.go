@@ -159,6 +159,7 @@ func (c envoyConfig) grpcOptions() string {
       typed_config:
         "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
         common_tls_context:
+          alpn_protocols: [h2]
           tls_certificates: [{certificate_chain: {filename: %s}, private_key: {filename: %s}}]
 `, c.tls.file("client.pem"), c.tls.file("client.key"))
 	}

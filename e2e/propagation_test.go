@@ -16,19 +16,20 @@ type ending struct {
 	cookie string
 	pause  time.Duration // between the Checks at one replica
 	bound  time.Duration // after which an allow is too late
-	late   *spread       // how long after the sign-out the last Check was sent that was allowed
+	late   *spread       // how long after the sign-out was answered the last Check was sent that was allowed
 	all    *tally
+	whole  *spread // the same since the sign-out was sent; nil: not measured
 }
 
-// watch asks the second and third replica until each has refused, and runs act once
-// both have begun. act returns when the sign-out was answered.
-func (e ending) watch(t testing.TB, act func(ctx context.Context) time.Time) {
+// watch asks the second and third replica until each has refused, while act signs out
+// and returns when that was sent and answered.
+func (e ending) watch(t testing.TB, act func(ctx context.Context) (sent, answered time.Time)) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 	defer cancel()
 	var out sync.WaitGroup
 	done := make(chan struct{})
-	var answered time.Time // written before done is closed
+	var begun, answered time.Time // written before done is closed
 	isDone := func() bool {
 		select {
 		case <-done:
@@ -53,24 +54,28 @@ func (e ending) watch(t testing.TB, act func(ctx context.Context) time.Time) {
 			})
 			<-done
 			e.late.add(max(0, last.Sub(answered)))
+			if e.whole != nil {
+				e.whole.add(max(0, last.Sub(begun)))
+			}
 			if ended.IsZero() || ended.Before(last) {
 				t.Errorf("replica %d: allowed %v after the sign-out, refused at %v", g.grpc, last.Sub(answered), ended.Sub(answered))
 			}
 		})
 	}
-	answered = act(ctx)
+	begun, answered = act(ctx)
 	close(done)
 	out.Wait()
 }
 
-// out signs out at the first replica and returns when that was answered.
-func (e ending) out(t testing.TB) time.Time {
+// out signs out at the first replica and returns when that was sent and answered.
+func (e ending) out(t testing.TB) (sent, answered time.Time) {
 	t.Helper()
+	sent = time.Now()
 	v := e.s.signOut(t, e.s.gatehouse.checks, appHost, e.cookie)
 	if !wentOut(v) {
 		t.Errorf("sign-out: %v, want 303 and the cookie cleared", v)
 	}
-	return time.Now()
+	return sent, time.Now()
 }
 
 // flights says which user's refresh has arrived at the provider.
@@ -112,7 +117,7 @@ func TestSignOutIsTrueEverywhere(t *testing.T) {
 	s := newStack(t, fixture{redis: true, replicas: 3, offline: true, users: users, access: "none"})
 	f := &flights{arrived: map[string]chan struct{}{}}
 	s.idp.Always(oidctest.Token, byGrant(lives(3), oidctest.Scripts(f.arrive, oidctest.Slow(400*time.Millisecond))))
-	var late spread
+	var late, whole spread
 	var all tally
 	var mu sync.Mutex
 	var cookies []string // of sessions that have ended; guarded by mu
@@ -128,11 +133,11 @@ func TestSignOutIsTrueEverywhere(t *testing.T) {
 		wg.Go(func() {
 			for range turns {
 				due := time.Now().Add(2450 * time.Millisecond) // beyond 80 % of 3 s
-				e := ending{s: s, cookie: s.session(t, appHost, user.Subject), pause: 4 * time.Millisecond, bound: 6 * time.Second, late: &late, all: &all}
+				e := ending{s: s, cookie: s.session(t, appHost, user.Subject), pause: 4 * time.Millisecond, bound: 6 * time.Second, late: &late, whole: &whole, all: &all}
 				time.Sleep(until(due))
 				slots <- struct{}{}
 				arrived := f.of(user.Subject)
-				e.watch(t, func(ctx context.Context) time.Time {
+				e.watch(t, func(ctx context.Context) (sent, answered time.Time) {
 					select {
 					case <-arrived:
 						mu.Lock()
@@ -150,7 +155,7 @@ func TestSignOutIsTrueEverywhere(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	t.Logf("%d sign-outs, %d with a refresh in flight; revoke to deny at the two other replicas: %v; %v", n, inFlight, &late, &all)
+	t.Logf("%d sign-outs, %d with a refresh in flight; revoke to deny at the two other replicas, since the sign-out was answered: %v; since it was sent: %v; %v", n, inFlight, &late, &whole, &all)
 	if inFlight < n*9/10 {
 		t.Errorf("only %d of %d refreshes were in flight: the test shows less than it should", inFlight, n)
 	}
@@ -187,7 +192,7 @@ func TestSignOutWithoutMessage(t *testing.T) {
 		s.replicas[1].redis.drop(handle(key))
 		s.replicas[2].redis.drop(handle(key))
 		wg.Go(func() {
-			e.watch(t, func(ctx context.Context) time.Time {
+			e.watch(t, func(ctx context.Context) (sent, answered time.Time) {
 				time.Sleep(300 * time.Millisecond) // the other replicas have it in their caches now
 				return e.out(t)
 			})
@@ -215,7 +220,7 @@ func TestSignOutWithoutAnyMessage(t *testing.T) {
 	begin := time.Now()
 	for time.Since(begin) < 8*time.Second {
 		e := ending{s: s, cookie: s.session(t, appHost, "alice"), pause: 5 * time.Millisecond, bound: 8 * time.Second, late: &late, all: &all}
-		e.watch(t, func(ctx context.Context) time.Time { return e.out(t) })
+		e.watch(t, func(ctx context.Context) (sent, answered time.Time) { return e.out(t) })
 	}
 	t.Logf("subscription mute: revoke to deny %v; %v", &late, &all)
 	if late.at(1) >= 5*time.Second {
@@ -236,11 +241,12 @@ func TestSignOutAfterFailover(t *testing.T) {
 	for i := range 10 {
 		e := ending{s: s, cookie: s.session(t, appHost, "alice"), pause: 20 * time.Millisecond, bound: 12 * time.Second, late: &late, all: &all}
 		wg.Go(func() {
-			e.watch(t, func(ctx context.Context) time.Time {
+			e.watch(t, func(ctx context.Context) (sent, answered time.Time) {
 				<-moved
 				time.Sleep(time.Duration(i) * 300 * time.Millisecond)
 				var v verdict
 				for ctx.Err() == nil { // until it says that it is true
+					sent = time.Now()
 					if v = s.signOut(t, s.gatehouse.checks, appHost, e.cookie); wentOut(v) {
 						break
 					}
@@ -250,7 +256,7 @@ func TestSignOutAfterFailover(t *testing.T) {
 					}
 					time.Sleep(50 * time.Millisecond)
 				}
-				return time.Now()
+				return sent, time.Now()
 			})
 		})
 	}

@@ -37,9 +37,11 @@ func TestRedisKilled(t *testing.T) {
 func TestRedisPaused(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, fixture{redis: true, replicas: 3, checkTimeout: "1s", sessions: []string{"store_grace: 10s"}})
+	cold, g := "cookie: "+s.session(t, appHost, "alice"), s.replicas[2]
+	g.terminate(t, 20*time.Second) // it has nobody in its cache now
+	g.up(t)
+	s.envoy.awaitHealthy(t, 3)
 	c := s.gather(t, appHost, 3)
-	cold := "cookie: " + s.session(t, appHost, "alice")
-	g := s.replicas[2]
 	p := c.during(t, "paused", false, 4*time.Second, func() {
 		s.redis.do(t, "CLIENT", "PAUSE", "3500", "ALL")
 		begin := time.Now()
