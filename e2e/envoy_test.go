@@ -71,26 +71,37 @@ func (c envoyConfig) bootstrap(admin int) string {
 }
 
 func (c envoyConfig) listener(l listener) string {
-	prefixRoute := ""
-	if l.http {
-		prefixRoute = `
+	return fmt.Sprintf(listenerText, l.port, l.normalise, l.rawHeaders, c.prefixRoute(l), c.loginRoute())
+}
+
+// prefixRoute sends the prefix of every host to the HTTP ports, unchecked.
+func (c envoyConfig) prefixRoute(l listener) string {
+	if !l.http {
+		return ""
+	}
+	return `
               - match: {prefix: "/oauth2/"}
                 route: {cluster: gatehouse-http}
                 typed_per_filter_config:
                   envoy.filters.http.ext_authz:
                     "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
                     disabled: true`
+}
+
+// loginRoute sends the login host to the HTTP ports. Check lets exactly its prefix through.
+func (c envoyConfig) loginRoute() string {
+	if c.loginHost == "" {
+		return ""
 	}
-	loginHost := ""
-	if c.loginHost != "" { // Check lets exactly the prefix of this host through
-		loginHost = fmt.Sprintf(`
+	return fmt.Sprintf(`
             - name: login
               domains: [%q]
               routes:
               - match: {prefix: "/"}
                 route: {cluster: gatehouse-http, retry_policy: {retry_on: "connect-failure,refused-stream,reset", num_retries: 2}}`, c.loginHost)
-	}
-	return fmt.Sprintf(`
+}
+
+const listenerText = `
   - name: l%[1]d
     address: {socket_address: {address: 127.0.0.1, port_value: %[1]d}}
     filter_chains:
@@ -141,8 +152,7 @@ func (c envoyConfig) listener(l listener) string {
                 formatters:
                 - name: envoy.formatter.req_without_query
                   typed_config: {"@type": type.googleapis.com/envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery}
-`, l.port, l.normalise, l.rawHeaders, prefixRoute, loginHost)
-}
+`
 
 // grpcOptions are what the cluster of Check has beside its endpoints.
 func (c envoyConfig) grpcOptions() string {

@@ -113,76 +113,94 @@ func TestHandOver(t *testing.T) {
 func TestHandOverRefusals(t *testing.T) {
 	t.Parallel()
 	s := newHandOvers(t)
-	alice := newAgent(t)
-	alice.signIn(s.url(appHost, "/alice"), "alice")
-	mallory := newAgent(t)
-	mallory.signIn(s.url(appHost, "/mallory"), "mallory")
-	nobody := func(t *testing.T, what string, got answer) {
-		t.Helper()
-		if got.cookie("__Host-gh_corp") != "" || got.Status >= 500 || got.Status == http.StatusOK {
-			t.Errorf("%s: %v, want no session and no 500", what, got)
-		}
-		if p := alice.open(s.url(appHost, "/alice")); p.user(t) != "alice" {
-			t.Errorf("%s: alice is %v", what, p)
-		}
+	c := &handOvers{stack: s, alice: newSignedIn(t, s, "alice"), mallory: newSignedIn(t, s, "mallory")}
+	t.Run("twice", c.twice)
+	t.Run("no cookie", c.noCookie)
+	t.Run("another host", c.anotherHost)
+	t.Run("another browser", c.anotherBrowser)
+	t.Run("malformed", c.malformed)
+	t.Run("late", c.late)
+	neverArrived(t, s.app, "/oauth2/")
+}
+
+type handOvers struct {
+	*stack
+	alice, mallory *agent
+}
+
+// nobody fails when an answer gave anybody a session, or alice lost hers.
+func (c *handOvers) nobody(t *testing.T, what string, got answer) {
+	t.Helper()
+	if got.cookie("__Host-gh_corp") != "" || got.Status >= 500 || got.Status == http.StatusOK {
+		t.Errorf("%s: %v, want no session and no 500", what, got)
 	}
-	t.Run("twice", func(t *testing.T) {
-		p := s.parcel(t, alice, otherHost)
-		first := s.fetch(t, p, p.line)
-		session := first.cookie("__Host-gh_corp")
-		if first.Status != http.StatusSeeOther || session == "" || first.Header.Get("location") != "/target?of="+otherHost {
-			t.Fatalf("first: %v, want 303 to the address of the cookie", first)
-		}
-		nobody(t, "again", s.fetch(t, p, p.line))
-		s.logged(t, "login_refused", `"reason":"code_used_or_late"`)
-		with := s.fetch(t, p, p.line+"; __Host-gh_corp="+session)
-		if with.Status != http.StatusSeeOther || with.Header.Get("location") != "/target?of="+otherHost {
-			t.Errorf("again, with a live session: %v, want 303 to the address", with)
-		}
-	})
-	t.Run("no cookie", func(t *testing.T) {
-		p := s.parcel(t, alice, goodHost)
-		nobody(t, "without a cookie", s.fetch(t, p, ""))
-		nobody(t, "with junk", s.fetch(t, p, "cookie: __Host-gh_p_"+p.query.Get("a")+"=junk"))
-		if a := s.fetch(t, p, p.line); a.cookie("__Host-gh_corp") == "" {
-			t.Errorf("the right browser after strangers: %v; junk must not spend the code", a)
-		}
-	})
-	t.Run("another host", func(t *testing.T) {
-		here, there := s.parcel(t, alice, tokensHost), s.parcel(t, alice, bothHost)
-		here.query.Set("code", there.query.Get("code"))
-		nobody(t, "a code of another host", s.fetch(t, here, here.line))
-		s.logged(t, "login_refused", `"reason":"code_of_another_host"`)
-	})
-	t.Run("another browser", func(t *testing.T) {
-		mine, hers := s.parcel(t, mallory, otherHost), s.parcel(t, alice, bothHost)
-		stolen := s.parcel(t, mallory, bothHost)
-		stolen.query.Set("code", hers.query.Get("code"))
-		nobody(t, "alice's code in mallory's browser", s.fetch(t, stolen, stolen.line))
-		s.logged(t, "login_refused", `"reason":"code_of_another_browser"`)
-		victim := s.parcel(t, newSignedIn(t, s, "root"), otherHost)
-		victim.query.Set("code", mine.query.Get("code"))
-		nobody(t, "mallory's code in root's browser", s.fetch(t, victim, victim.line))
-	})
-	t.Run("late", func(t *testing.T) {
-		p := s.parcel(t, newSignedIn(t, s, "root"), otherHost)
-		time.Sleep(61 * time.Second)
-		got := s.fetch(t, p, p.line)
-		nobody(t, "after a minute", got)
-		if at := got.Header.Get("location"); got.Status/100 != 3 || !strings.Contains(at, "/oauth2/start") {
-			t.Errorf("after a minute: %v, want one restart", got)
-		}
-	})
+	if p := c.alice.open(c.url(appHost, "/alice")); p.user(t) != "alice" {
+		t.Errorf("%s: alice is %v", what, p)
+	}
+}
+
+func (c *handOvers) twice(t *testing.T) {
+	p := c.parcel(t, c.alice, otherHost)
+	first := c.fetch(t, p, p.line)
+	session := first.cookie("__Host-gh_corp")
+	if first.Status != http.StatusSeeOther || session == "" || first.Header.Get("location") != "/target?of="+otherHost {
+		t.Fatalf("first: %v, want 303 to the address of the cookie", first)
+	}
+	c.nobody(t, "again", c.fetch(t, p, p.line))
+	c.logged(t, "login_refused", `"reason":"code_used_or_late"`)
+	with := c.fetch(t, p, p.line+"; __Host-gh_corp="+session)
+	if with.Status != http.StatusSeeOther || with.Header.Get("location") != "/target?of="+otherHost {
+		t.Errorf("again, with a live session: %v, want 303 to the address", with)
+	}
+}
+
+func (c *handOvers) noCookie(t *testing.T) {
+	p := c.parcel(t, c.alice, goodHost)
+	c.nobody(t, "without a cookie", c.fetch(t, p, ""))
+	c.nobody(t, "with junk", c.fetch(t, p, "cookie: __Host-gh_p_"+p.query.Get("a")+"=junk"))
+	if a := c.fetch(t, p, p.line); a.cookie("__Host-gh_corp") == "" {
+		t.Errorf("the right browser after strangers: %v; junk must not spend the code", a)
+	}
+}
+
+func (c *handOvers) anotherHost(t *testing.T) {
+	here, there := c.parcel(t, c.alice, tokensHost), c.parcel(t, c.alice, bothHost)
+	here.query.Set("code", there.query.Get("code"))
+	c.nobody(t, "a code of another host", c.fetch(t, here, here.line))
+	c.logged(t, "login_refused", `"reason":"code_of_another_host"`)
+}
+
+func (c *handOvers) anotherBrowser(t *testing.T) {
+	mine, hers := c.parcel(t, c.mallory, otherHost), c.parcel(t, c.alice, bothHost)
+	stolen := c.parcel(t, c.mallory, bothHost)
+	stolen.query.Set("code", hers.query.Get("code"))
+	c.nobody(t, "alice's code in mallory's browser", c.fetch(t, stolen, stolen.line))
+	c.logged(t, "login_refused", `"reason":"code_of_another_browser"`)
+	victim := c.parcel(t, newSignedIn(t, c.stack, "root"), otherHost)
+	victim.query.Set("code", mine.query.Get("code"))
+	c.nobody(t, "mallory's code in root's browser", c.fetch(t, victim, victim.line))
+}
+
+func (c *handOvers) malformed(t *testing.T) {
 	for name, query := range map[string]string{"no code": "?a=x", "no name": "?code=" + random(), "twice the code": "?a=x&code=1&code=2", "empty": ""} {
-		nobody(t, name, get(t, s.port, otherHost, "/oauth2/handoff"+query, navigation...))
+		c.nobody(t, name, get(t, c.port, otherHost, "/oauth2/handoff"+query, navigation...))
 	}
 	for name, req := range map[string]string{"junk": "x", "long": strings.Repeat("A", 3000), "empty": ""} {
-		got := get(t, s.port, loginHost+":"+portOf(s.origin(loginHost)), "/oauth2/start?req="+req, navigation...)
+		got := get(t, c.port, loginHost+":"+portOf(c.origin(loginHost)), "/oauth2/start?req="+req, navigation...)
 		if got.Status < 400 || got.Status >= 500 {
 			t.Errorf("req %s at the login host: %v, want 4xx", name, got)
 		}
 	}
-	neverArrived(t, s.app, "/oauth2/")
+}
+
+func (c *handOvers) late(t *testing.T) {
+	p := c.parcel(t, newSignedIn(t, c.stack, "root"), otherHost)
+	time.Sleep(61 * time.Second)
+	got := c.fetch(t, p, p.line)
+	c.nobody(t, "after a minute", got)
+	if at := got.Header.Get("location"); got.Status/100 != 3 || !strings.Contains(at, "/oauth2/start") {
+		t.Errorf("after a minute: %v, want one restart", got)
+	}
 }
 
 func newSignedIn(t testing.TB, s *stack, user string) *agent {
