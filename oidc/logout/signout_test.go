@@ -49,6 +49,9 @@ func TestG1RoundTrip(t *testing.T) {
 		if old.alive(appHost+"/x") || b.session("app.localhost") != "" {
 			t.Errorf("rd %q: the session or its cookie lives on", c.rd)
 		}
+		if c.own && old.alive(mine) {
+			t.Errorf("rd %q: signed in at the login host still", c.rd)
+		}
 		last, page := b.open(to)
 		if !strings.HasPrefix(last, c.back+"/oauth2/signed_out?state=") || page == nil || !strings.Contains(string(page.Body), "You are signed out") ||
 			!strings.Contains(string(page.Body), `href="`+c.way+`"`) {
@@ -255,5 +258,21 @@ func TestSignedOutWithAnotherProviderAlive(t *testing.T) {
 	_, page := b.open(b.signOut(appHost + "/oauth2/sign_out"))
 	if page == nil || !strings.Contains(string(page.Body), "You are signed out") || !b.alive(mine) {
 		t.Errorf("at the login host alive: %v\n%s", b.alive(mine), page.Body)
+	}
+}
+
+// G8: there is no front-channel logout, so nothing of ours may be framed.
+func TestG8NoFrontChannel(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true)
+	b := w.signedIn(appHost + "/x")
+	for _, host := range []string{appHost, ownHost} {
+		q := url.Values{"iss": {w.idp.Issuer()}, "sid": {w.sidOf(b)}}
+		if out := b.send("GET", host+"/oauth2/frontchannel-logout?"+q.Encode(), navigate); out.Status != http.StatusNotFound {
+			t.Errorf("%s = %d, want 404", host, out.Status)
+		}
+	}
+	if !b.alive(appHost + "/x") {
+		t.Error("signed out")
 	}
 }
