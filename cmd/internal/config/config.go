@@ -18,7 +18,7 @@ type Config struct {
 	ClientAddress ClientAddress `yaml:"client_address"`
 	// LoginURL is the origin of the login host, for example https://auth.example.com. With it the providers know one redirect URI for all hosts, LOGIN_URL/oauth2/callback, and who is signed in for one host needs no way to the provider for the next. Route the prefix of that host to listen.http; Check lets exactly it through. Without it every host signs in by itself.
 	LoginURL string `yaml:"login_url"`
-	// Prefix is the path below which Gatehouse answers itself on every host with a login: start, callback, sign_out, signed_out, userinfo.
+	// Prefix is the path below which Gatehouse answers itself on every host with a login: start, callback, sign_out, signed_out, userinfo. On the login host there is sessions, too, where users see and end their sign-ins, and backchannel-logout for the logout tokens of providers; without login_url the latter is on every host of listen.http, for the operator to route.
 	Prefix string `yaml:"prefix" default:"/oauth2"`
 	// CheckTimeout bounds one Check. Keep it below the timeout of ext_authz in Envoy, so that Envoy hears a refusal with its reason and not nothing.
 	CheckTimeout time.Duration `yaml:"check_timeout" default:"1s"`
@@ -123,7 +123,7 @@ type Provider struct {
 	Skew time.Duration `yaml:"skew" default:"60s" zero:"ok"`
 }
 
-// Client is a registration at a provider. Its redirect URIs are https://HOST/oauth2/callback for every host with a login; with login_url there is one, LOGIN_URL/oauth2/callback.
+// Client is a registration at a provider. Its redirect URIs are https://HOST/oauth2/callback for every host with a login; with login_url there is one, LOGIN_URL/oauth2/callback. Post-logout redirect URIs are the same with signed_out in the place of callback; the back-channel logout URI is LOGIN_URL/oauth2/backchannel-logout.
 type Client struct {
 	// ID is the client id.
 	ID string `yaml:"id" required:"true"`
