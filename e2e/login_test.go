@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -187,7 +188,7 @@ func (b *browserCases) signOut(t *testing.T) {
 	if b.certified != nil {
 		p.press("#end")
 	}
-	p.landed("/oauth2/signed_out")
+	p.cameBack()
 	p.fit()
 	p.picture("signed-out")
 	if ours := p.ours(); len(ours) > 0 {
@@ -223,6 +224,19 @@ func (p *profile) landed(path string) {
 	eventually(p.t, 5*time.Second, func() error {
 		if at := p.location(); !strings.HasPrefix(at, "http://"+appHost+":") || !strings.HasSuffix(at, path) {
 			return fmt.Errorf("the tab is at %s, want %s", p.where(), path)
+		}
+		return nil
+	})
+}
+
+// cameBack waits until the provider has sent the browser back to our last page, with
+// the state that we gave it (OpenID Connect RP-Initiated Logout 1.0 section 2).
+func (p *profile) cameBack() {
+	p.t.Helper()
+	eventually(p.t, 5*time.Second, func() error {
+		at, err := url.Parse(p.location())
+		if err != nil || at.Hostname() != appHost || at.Path != "/oauth2/signed_out" || at.Query().Get("state") == "" {
+			return fmt.Errorf("the tab is at %s, want signed_out with a state", p.where())
 		}
 		return nil
 	})

@@ -74,7 +74,7 @@ func TestSlowProvider(t *testing.T) {
 // the same cookie works again afterwards.
 func TestRedisDown(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, fixture{redis: true, listeners: []listener{{rawHeaders: true}}})
+	s := newStack(t, fixture{redis: true, listeners: []listener{{rawHeaders: true}}, sessions: []string{"store_grace: 0s"}})
 	cookie := "cookie: " + s.session(t, appHost, "alice")
 	get(t, s.port, appHost, "/up", cookie).seen(t)
 	p := newProfile(t)
