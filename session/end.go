@@ -18,19 +18,13 @@ const markedLife = 15 * time.Minute
 // error it may be alive, so nobody must be told that he is signed out.
 func (m *Manager) End(ctx context.Context, id ID) error {
 	h := id.Handle()
-	var index []string
-	const fields = FieldIdentity | FieldTokens
-	r, _, err := m.cfg.Store.Load(ctx, h, fields)
-	if errors.Is(err, ErrNotFound) {
+	var index []string // of a record that cannot be read its entries end by themselves
+	switch s, err := m.Stored(ctx, id); {
+	case errors.Is(err, ErrNotFound):
 		m.bury(h)
 		return nil
-	}
-	if err == nil {
-		// A record that cannot be read can still be ended, its index entries end
-		// by themselves.
-		if s, err := m.codec.decode(id, r, fields); err == nil {
-			index = m.index(s, everyName)
-		}
+	case err == nil:
+		index = m.index(s, everyName)
 	}
 	return m.end(ctx, h, index)
 }

@@ -37,6 +37,21 @@ func (m *Manager) Load(ctx context.Context, id ID, tokens bool) (*Session, error
 	return m.renewed(ctx, id, s, tokens)
 }
 
+// Stored returns what the store holds of a live session, tokens included, and neither
+// renews nor extends it: for who is about to end it.
+func (m *Manager) Stored(ctx context.Context, id ID) (*Session, error) {
+	const fields = FieldIdentity | FieldTokens
+	r, _, err := m.cfg.Store.Load(ctx, id.Handle(), fields)
+	if err != nil {
+		return nil, fmt.Errorf("load session: %w", err)
+	}
+	s, err := m.codec.decode(id, r, fields)
+	if err != nil {
+		return nil, fmt.Errorf("load session %s: %w", id.Handle().Name(), err)
+	}
+	return s, nil
+}
+
 // find returns a session that is alive, whether or not it is due to be renewed.
 func (m *Manager) find(ctx context.Context, id ID, tokens bool) (*Session, error) {
 	h, now := id.Handle(), m.cfg.Now()

@@ -19,6 +19,7 @@ const (
 	maxRenewals  = 1024 // at a time in this process; each provider has a bound of its own
 	maxSetbacks  = 100_000
 	firstPause   = time.Second
+	firstWait    = time.Second
 	longestPause = time.Minute
 )
 
@@ -57,12 +58,9 @@ func (m *Manager) renewed(ctx context.Context, id ID, s *Session, tokens bool) (
 	if now.Before(s.renewBy) {
 		return s, nil // still good: nobody waits
 	}
-	wait := ctx
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		wait, cancel = context.WithDeadline(ctx, deadline.Add(-answerTime))
-		defer cancel()
-	}
+	grace := !tokens && now.Before(s.renewBy.Add(m.cfg.ProviderGrace))
+	wait, cancel := patience(ctx, r, grace)
+	defer cancel()
 	err := errNoProvider
 	select {
 	case <-r.done:
@@ -72,10 +70,24 @@ func (m *Manager) renewed(ctx context.Context, id ID, s *Session, tokens bool) (
 		err = r.err
 	case <-wait.Done():
 	}
-	if !tokens && m.cfg.Now().Before(s.renewBy.Add(m.cfg.ProviderGrace)) {
+	if grace {
 		return s, nil
 	}
 	return nil, fmt.Errorf("renew session %s: %w", s.Handle.Name(), err)
+}
+
+// patience is how long a request waits for a renewal: until shortly before its own
+// deadline. Who can do without waits only in the first second of the first try, so that
+// a provider that hangs slows nobody down for long.
+func patience(ctx context.Context, r *renewal, grace bool) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if deadline = deadline.Add(-answerTime); grace && (!ok || r.spare.Before(deadline)) {
+		deadline, ok = r.spare, true
+	}
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline)
 }
 
 // Wait returns when renewals are done or the timeout passes: a refresh token that was
@@ -102,6 +114,7 @@ type renewals struct {
 
 // renewal is one that is under way.
 type renewal struct {
+	spare   time.Time     // from then on nobody waits who can do without
 	done    chan struct{} // closed when the fields below are set
 	session *Session
 	err     error // ErrNotFound: over; any other: cannot tell
@@ -121,6 +134,9 @@ func (rs *renewals) join(m *Manager, id ID, s *Session, now time.Time) *renewal 
 		return r
 	}
 	r := &renewal{done: make(chan struct{})}
+	if rs.failed[s.Handle].pause == 0 {
+		r.spare = time.Now().Add(firstWait)
+	}
 	switch {
 	case now.Before(rs.failed[s.Handle].until):
 		r.err = errNotAsked

@@ -243,8 +243,8 @@ func TestRenewalOutlivesOutageOfStore(t *testing.T) {
 	})
 }
 
-// A provider that hangs does not slow down who can go on: they wait at most until
-// shortly before their deadline, and not again while it is being left alone.
+// A provider that hangs slows nobody down for long: who can go on waits in the first
+// second of the first try only, who wants tokens until shortly before his deadline.
 func TestX6ProviderHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider()
@@ -254,19 +254,26 @@ func TestX6ProviderHangs(t *testing.T) {
 		id := p.signIn(t, r.Manager)
 		synctest.Wait()
 		time.Sleep(p.life + time.Second)
-		for range 3 {
+		waits := func(want time.Duration, tokens bool) {
+			t.Helper()
 			begun := time.Now()
-			wantAllowed(t, r, id)
-			if took := time.Since(begun); took < 800*time.Millisecond || took > 850*time.Millisecond {
-				t.Errorf("waited %v, want 850 ms", took)
+			if _, err := check(t, r, id, tokens); (err == nil) == tokens || errors.Is(err, session.ErrNotFound) {
+				t.Errorf("Load: %v", err)
+			}
+			if took := time.Since(begun); took != want {
+				t.Errorf("waited %v, want %v", took, want)
 			}
 		}
-		time.Sleep(30*time.Second - 2550*time.Millisecond)
-		begun := time.Now()
-		wantAllowed(t, r, id)
-		if took := time.Since(begun); took > 0 {
-			t.Errorf("waited %v right after a failure", took)
-		}
+		waits(850*time.Millisecond, false)
+		waits(150*time.Millisecond, false)
+		waits(0, false)
+		waits(850*time.Millisecond, true)
+		time.Sleep(28*time.Second + 150*time.Millisecond)
+		waits(0, true) // it has just failed, and is left alone
+		waits(0, false)
+		time.Sleep(2 * time.Second)
+		waits(0, false) // the second try is under way
+		waits(850*time.Millisecond, true)
 		time.Sleep(time.Minute)
 	})
 }

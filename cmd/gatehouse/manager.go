@@ -44,7 +44,7 @@ func (l *lasting) manage(cfg *config.Config, running *sessions) (*sessions, erro
 	m, err := session.New(session.Config{
 		Store: l.store, Ring: l.ring, IdleTimeout: s.IdleTimeout, AbsoluteTimeout: s.AbsoluteTimeout, NotBefore: s.NotBefore,
 		StoreGrace: s.StoreGrace, ProviderGrace: s.ProviderGrace, CacheBytes: cache,
-		Renew: login.Renew(l.find), Event: l.sessionEvent,
+		Renew: login.Renew(l.find, l.logger()), Event: l.sessionEvent,
 	})
 	if err != nil {
 		return nil, err

@@ -34,7 +34,7 @@ func TestRenew(t *testing.T) {
 			t.Errorf("provider %q was looked for", name)
 		}
 		return w.provider
-	})
+	}, nil)
 	before := *s.Tokens
 	renewed := check(renew(t.Context(), s))(t)
 	if renewed.Tokens.Access == before.Access || renewed.Tokens.Refresh == before.Refresh || renewed.Tokens.ID == "" || renewed.Identity.Subject != "alice" || renewed.Expires != s.Expires {
@@ -77,7 +77,7 @@ func TestF4RenewFails(t *testing.T) {
 		if c.session != nil {
 			c.session(&one)
 		}
-		renewed, err := login.Renew(c.find)(t.Context(), &one)
+		renewed, err := login.Renew(c.find, nil)(t.Context(), &one)
 		if err == nil || renewed != nil || errors.Is(err, session.ErrRevoked) != c.revoked {
 			t.Errorf("%s: %v, %v; want ErrRevoked %v", name, renewed, err, c.revoked)
 		}

@@ -78,15 +78,14 @@ func stay(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // tokens finds what the provider is to be told; signing out works without. It takes at
-// most a third of the time there is: loading may renew a session at a provider that
-// does not answer, and the ending needs the rest.
+// most a third of the time there is: the ending needs the rest.
 func (l *Logout) tokens(ctx context.Context, carried []login.Carried) map[session.ID]*session.Tokens {
 	deadline, _ := ctx.Deadline()
 	ctx, cancel := context.WithTimeout(ctx, time.Until(deadline)/3)
 	defer cancel()
 	found := map[session.ID]*session.Tokens{}
 	for _, c := range carried {
-		if s, err := l.cfg.Sessions.Load(ctx, c.ID, true); err == nil {
+		if s, err := l.cfg.Sessions.Stored(ctx, c.ID); err == nil {
 			found[c.ID] = s.Tokens
 		}
 	}
