@@ -109,6 +109,7 @@ func newServer(t testing.TB, cfg extauthz.Config) *extauthz.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.Stop)
 	return s
 }
 

@@ -40,6 +40,7 @@ const (
 
 	handshakeTimeout   = 5 * time.Second
 	maxStreams         = 1000 // Envoy opens further connections beyond it; grpc-go's default is no limit (CVE-2023-44487)
+	streamWorkers      = 64   // goroutines that stay, with stacks that have grown; when all are busy new ones are made
 	maxConnectionAge   = 5 * time.Minute
 	connectionAgeGrace = 30 * time.Second // beyond any Check, or Checks of an old connection are torn
 	pingInterval       = time.Minute
@@ -90,7 +91,8 @@ type Server struct {
 	inFlight atomic.Int64
 }
 
-// New checks cfg. It neither listens nor starts anything.
+// New checks cfg. It does not listen; the goroutines that will work on Checks wait from
+// now on, and end with Drain or Stop.
 func New(cfg Config) (*Server, error) {
 	switch {
 	case cfg.Current == nil:
@@ -131,6 +133,7 @@ func options(t *tls.Config) []grpc.ServerOption {
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxHeaderListSize(maxMetadata),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minClientPing, PermitWithoutStream: true}),
