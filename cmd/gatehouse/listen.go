@@ -138,6 +138,9 @@ func (l *listeners) serve(log *slog.Logger) <-chan error {
 
 // close frees what listen opened when nothing was served yet.
 func (l *listeners) close() {
+	if l.check != nil {
+		l.check.Stop()
+	}
 	if l.grpc != nil {
 		_ = l.grpc.Close()
 	}
