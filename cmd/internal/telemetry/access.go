@@ -1,20 +1,21 @@
 package telemetry
 
 import (
-	"context"
-	"log/slog"
+	"sync"
 	"time"
 	"unicode/utf8"
 
 	"github.com/gatehouse-mesh/gatehouse/authz"
 )
 
-// Access writes one line per decision. Its fields are bounded, whatever a
-// request carries, and none can hold a credential: the path comes without its
-// query, and no header is written but the request id.
+// Access writes one line per decision, as slog's JSONHandler would, but for a fraction
+// of its time. Its fields are bounded, whatever a request carries, and none can hold a
+// credential: the path comes without its query, and no header is written but the
+// request id.
 type Access struct {
-	handler slog.Handler // flushes errors
+	out     *buffer
 	allowed bool
+	lines   sync.Pool // of *line
 }
 
 // Access returns the access log: "all" decisions, those "denied" (all but an
@@ -23,7 +24,7 @@ func (l *Log) Access(which string) *Access {
 	if which == "none" {
 		return nil
 	}
-	return &Access{handler: &flusher{slog.NewJSONHandler(l.out, nil), l.out, slog.LevelError}, allowed: which != "denied"}
+	return &Access{out: l.out, allowed: which != "denied", lines: sync.Pool{New: func() any { return new(line) }}}
 }
 
 // Longest values, in bytes, of what a stranger chooses.
@@ -38,47 +39,54 @@ func (a *Access) Observe(r *authz.Request, d *authz.Decision, took time.Duration
 	if a == nil || d.Outcome == authz.Allow && !a.allowed {
 		return
 	}
-	level := slog.LevelInfo
+	level := "INFO"
 	if d.Reason == authz.ReasonPanic {
-		level = slog.LevelError // a bug of ours: not to be lost, nor overlooked
+		level = "ERROR" // a bug of ours: not to be lost, nor overlooked
 	}
-	record := slog.NewRecord(time.Now(), level, "check", 0)
-	var fields [20]slog.Attr
-	attrs := append(fields[:0],
-		slog.String("decision", d.Outcome.String()),
-		slog.String("rule", d.Rule),
-		slog.String("reason", d.Reason),
-	)
+	l := a.lines.Get().(*line)
+	defer a.lines.Put(l)
+	l.begin(time.Now(), level, "check")
+	l.decision(d)
+	if r != nil {
+		l.request(r)
+	}
+	l.number("duration_us", took.Microseconds())
+	_, _ = a.out.Write(l.end()) // there is nowhere to report it
+	if level == "ERROR" {
+		_ = a.out.flush()
+	}
+}
+
+func (l *line) decision(d *authz.Decision) {
+	l.text("decision", d.Outcome.String())
+	l.text("rule", d.Rule)
+	l.text("reason", d.Reason)
 	if d.Detail != "" {
-		attrs = append(attrs, slog.String("detail", bound(d.Detail, maxDetail)))
+		l.text("detail", bound(d.Detail, maxDetail))
 	}
 	if d.Outcome != authz.Allow {
-		attrs = append(attrs, slog.Int("status", d.Response.Status))
+		l.number("status", int64(d.Response.Status))
 	}
 	if id := d.Identity; id != nil {
-		attrs = append(attrs,
-			slog.String("provider", id.Provider),
-			slog.String("issuer", bound(id.Issuer, maxValue)),
-			slog.String("subject", bound(id.Subject, maxValue)))
+		l.text("provider", id.Provider)
+		l.text("issuer", bound(id.Issuer, maxValue))
+		l.text("subject", bound(id.Subject, maxValue))
 		if id.Session != "" {
-			attrs = append(attrs, slog.String("session", bound(id.Session, maxValue)))
+			l.text("session", bound(id.Session, maxValue))
 		}
 	}
-	if r != nil {
-		attrs = append(attrs,
-			slog.String("method", bound(r.Method, maxValue)),
-			slog.String("host", bound(r.Host, maxValue)),
-			slog.String("path", bound(r.Path, maxPath)),
-			slog.String("caller", r.Caller.String()),
-			slog.String("client", bound(r.Peer.Client, maxValue)),
-			slog.String("request_id", bound(r.ID, maxValue)))
-		if r.Peer.Principal != "" {
-			attrs = append(attrs, slog.String("principal", bound(r.Peer.Principal, maxValue)))
-		}
+}
+
+func (l *line) request(r *authz.Request) {
+	l.text("method", bound(r.Method, maxValue))
+	l.text("host", bound(r.Host, maxValue))
+	l.text("path", bound(r.Path, maxPath))
+	l.text("caller", r.Caller.String())
+	l.text("client", bound(r.Peer.Client, maxValue))
+	l.text("request_id", bound(r.ID, maxValue))
+	if r.Peer.Principal != "" {
+		l.text("principal", bound(r.Peer.Principal, maxValue))
 	}
-	attrs = append(attrs, slog.Int64("duration_us", took.Microseconds()))
-	record.AddAttrs(attrs...)
-	_ = a.handler.Handle(context.Background(), record) // there is nowhere to report it
 }
 
 // bound cuts s to at most n bytes, between characters, and says so by "…".
