@@ -54,7 +54,7 @@ func (l *lasting) build(cfg *config.Config, running *graph) (*graph, error) {
 		return nil, fmt.Errorf("rules: %w", err)
 	}
 	g.authorizer, err = authz.New(authz.Config{
-		Policy: policy, Passage: passage(cfg), Endpoints: g.endpoints(), Render: login.Render, Observe: l.observer(cfg.Log.Access),
+		Policy: policy, Passage: cfg.Passage(), Endpoints: g.endpoints(), Render: login.Render, Observe: l.observer(cfg.Log.Access),
 	})
 	return g, err
 }
@@ -125,15 +125,6 @@ func (g *graph) sources() config.Sources {
 		},
 		Bearer: func(name string) authz.Authenticator { return verifiers[name] },
 	}
-}
-
-// passage is where Check lets browsers through to our own pages on the login host.
-func passage(cfg *config.Config) authz.Passage {
-	h := cfg.LoginHost()
-	if h == nil {
-		return authz.Passage{}
-	}
-	return authz.Passage{Host: h.Name, Prefix: cfg.Prefix}
 }
 
 // endpoints are the addresses that Gatehouse answers itself: logout knows its

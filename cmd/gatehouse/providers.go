@@ -135,7 +135,8 @@ func skew(entry *config.Provider) time.Duration {
 	return max(entry.Skew, time.Nanosecond)
 }
 
-func buildVerifier(cfg *config.Config, entry *config.Provider, p *oidc.Provider) (*oidc.Verifier, error) {
+// verifierConfig is a verifier but for its keys.
+func verifierConfig(cfg *config.Config, entry *config.Provider) oidc.VerifierConfig {
 	vc := oidc.VerifierConfig{
 		Provider: entry.Name, Issuer: entry.Issuer, Audiences: entry.Bearer.Audiences, Algorithms: entry.Algorithms,
 		Claims: oidc.ClaimNames(entry.Claims), TrustEmail: entry.EmailVerified == "trust", Skew: skew(entry),
@@ -143,6 +144,11 @@ func buildVerifier(cfg *config.Config, entry *config.Provider, p *oidc.Provider)
 	if ids := loginClients(cfg, entry); len(ids) > 0 {
 		vc.LoginClientID = ids[0]
 	}
+	return vc
+}
+
+func buildVerifier(cfg *config.Config, entry *config.Provider, p *oidc.Provider) (*oidc.Verifier, error) {
+	vc := verifierConfig(cfg, entry)
 	if len(entry.Bearer.Keys) == 0 {
 		vc.Keys = p.Keys()
 		return oidc.NewVerifier(vc)

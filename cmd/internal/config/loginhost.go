@@ -4,11 +4,21 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/gatehouse-mesh/gatehouse/authz"
 )
 
 // LoginHost is the host that signs in for all others, with every provider that a rule
 // signs in with; nil without login_url.
 func (c *Config) LoginHost() *Host { return c.loginHost }
+
+// Passage is where Check lets browsers through to our own pages on the login host.
+func (c *Config) Passage() authz.Passage {
+	if c.loginHost == nil {
+		return authz.Passage{}
+	}
+	return authz.Passage{Host: c.loginHost.Name, Prefix: c.Prefix}
+}
 
 // loginURL checks login_url. The rest of what belongs to it needs the rules.
 func (ck *checker) loginURL() {
