@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -82,7 +83,7 @@ func printExplanation(w io.Writer, e whatif.Explanation) error {
 	line("reason", e.Reason)
 	line("why", e.Detail)
 	if e.Decision != "allow" && e.Status != 0 {
-		line("status", fmt.Sprint(e.Status))
+		line("status", strconv.Itoa(e.Status))
 	}
 	line("login", e.Login)
 	for _, name := range slices.Sorted(maps.Keys(e.Set)) {

@@ -61,7 +61,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(serveCommand(), validateCommand(), explainCommand(), testCommand(), diffCommand(), sessionsCommand(), keysCommand(), versionCommand(), schemaCommand())
+	root.AddCommand(serveCommand(), validateCommand(), explainCommand(), testCommand(), diffCommand(), probeCommand(), sessionsCommand(), keysCommand(), versionCommand(), schemaCommand())
 	return root
 }
 

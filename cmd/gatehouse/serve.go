@@ -89,6 +89,7 @@ type program struct {
 	file     string
 	health   telemetry.Health
 	current  atomic.Pointer[graph]
+	probed   probed
 	detached sync.WaitGroup  // logins of graphs that were replaced
 	running  sync.WaitGroup  // what runs until the end
 	lifetime context.Context //nolint:containedctx // ends what a reload starts: the process is its owner
@@ -130,6 +131,7 @@ func serve(ctx context.Context, file string, logs io.Writer, tell told) error {
 	p.health.SetReady(true)
 	_ = p.log.Flush()
 	p.running.Go(func() { p.follow(ctx, tell.reload, seen) })
+	p.running.Go(func() { p.probeDoors(ctx) })
 	select {
 	case err = <-failed:
 		p.logger().Error("stopping", "error", err.Error())
@@ -175,7 +177,7 @@ func (p *program) prepare(cfg *config.Config, logs io.Writer) (err error) {
 		}
 	}
 	p.health.Degraded = p.degraded
-	if err := errors.Join(p.metrics.Providers(p.providerStates), p.metrics.Sessions(p.cached)); err != nil {
+	if err := errors.Join(p.metrics.Providers(p.providerStates), p.metrics.Sessions(p.cached), p.metrics.Probe(p.probed.read)); err != nil {
 		return err
 	}
 	p.find = p.provider

@@ -28,6 +28,7 @@ func (ck *checker) all() {
 	ck.sessions()
 	ck.rules()
 	ck.tracing()
+	ck.probe()
 	if ck.config.CheckTimeout > 20*time.Second {
 		ck.wrong("check_timeout", "longer than any proxy waits", ck.config.CheckTimeout.String(), "make it at most 20s, and shorter than the timeout of ext_authz in Envoy")
 	}
@@ -226,6 +227,20 @@ func (ck *checker) tracing() {
 	u, err := url.Parse(t.OTLPEndpoint)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
 		ck.wrong("tracing.otlp_endpoint", "not the address of a collector", quote(t.OTLPEndpoint), "write for example http://otel-collector:4317")
+	}
+}
+
+func (ck *checker) probe() {
+	p := ck.config.Probe
+	if p == nil {
+		return
+	}
+	if p.Interval < time.Second {
+		ck.wrong("probe.interval", "every host would be asked all the time", p.Interval.String(), "make it at least 1s")
+	}
+	for from, to := range p.Connect {
+		ck.address("probe.connect."+clip(from), from)
+		ck.address("probe.connect."+clip(from), to)
 	}
 }
 

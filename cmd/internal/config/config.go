@@ -34,6 +34,8 @@ type Config struct {
 	Tracing *Tracing `yaml:"tracing"`
 	// Shutdown says how a process that was told to end takes its leave.
 	Shutdown Shutdown `yaml:"shutdown"`
+	// Probe asks every protected host through its real front door, again and again, and reports which lets a stranger in. Without it only "gatehouse probe" does.
+	Probe *Probe `yaml:"probe"`
 
 	file      string
 	place     places
@@ -338,6 +340,20 @@ type Tracing struct {
 	Sample float64 `yaml:"sample" default:"1"`
 	// ServiceName is how Gatehouse is called in traces.
 	ServiceName string `yaml:"service_name" default:"gatehouse"`
+}
+
+// Probe asks every protected host through its real front door as nobody, with garbage and with a token that no rule accepts. Whatever is not a refusal is logged as an error and shows in the metric gatehouse_probe_failed. Hosts behind a wildcard are not asked.
+type Probe struct {
+	// Interval is the time between two rounds.
+	Interval time.Duration `yaml:"interval" default:"30s"`
+	// Timeout bounds one request.
+	Timeout time.Duration `yaml:"timeout" default:"5s"`
+	// CAFile holds the authorities that certificates of the hosts are checked against, PEM, instead of those of the system.
+	CAFile string `yaml:"ca_file"`
+	// TokenFile holds a bearer token for another audience, which no rule accepts. It is read again for every round.
+	TokenFile string `yaml:"token_file"`
+	// Connect is where to connect to instead of host:port, for front doors that names do not resolve to from here.
+	Connect map[string]string `yaml:"connect"`
 }
 
 // Shutdown says how a process that was told to end (SIGTERM) takes its leave: it reports NOT_SERVING, pauses, finishes what it began, and stops. A second signal stops it at once.

@@ -78,6 +78,10 @@ func (c *Config) Files() []FileRef {
 	for i, name := range c.Sessions.KeyFiles {
 		add(index("sessions.key_files", i), name)
 	}
+	if c.Probe != nil {
+		add("probe.ca_file", c.Probe.CAFile)
+		add("probe.token_file", c.Probe.TokenFile)
+	}
 	return refs
 }
 

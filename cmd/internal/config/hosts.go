@@ -17,6 +17,17 @@ type Host struct {
 // LoginHosts are the hosts of rules with a login, in the order of the file.
 func (c *Config) LoginHosts() []Host { return c.hosts }
 
+// Origins are the origins of a rule's exact hosts, as browsers see them.
+func (r *Rule) Origins() []string {
+	var origins []string
+	for _, entry := range r.Hosts {
+		if name, origin, problem, _ := parseHost(entry); problem == "" && !strings.HasPrefix(name, "*.") {
+			origins = append(origins, origin)
+		}
+	}
+	return origins
+}
+
 // parseHost takes an entry of a rule's hosts apart. The problem is empty when it is good.
 func parseHost(entry string) (name, origin, problem, hint string) {
 	scheme, rest, isOrigin := strings.Cut(entry, "://")

@@ -193,6 +193,26 @@ func (m *Metrics) Sessions(read func() (held int, bytes int64, alive bool)) erro
 	return err
 }
 
+// Probe shows which protected origins did not refuse a stranger when they were asked
+// last. read is called at every scrape.
+func (m *Metrics) Probe(read func() map[ProbeDoor]bool) error {
+	_, err := m.provider.Meter("gatehouse").Int64ObservableGauge("gatehouse.probe.failed", metric.WithDescription("1 when a protected host let a stranger in, or could not be asked."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			for door, failed := range read() {
+				var v int64
+				if failed {
+					v = 1
+				}
+				o.Observe(v, metric.WithAttributes(attribute.String("rule", door.Rule), attribute.String("origin", door.Origin)))
+			}
+			return nil
+		}))
+	return err
+}
+
+// ProbeDoor is a protected origin and the rule that protects it; both are configuration.
+type ProbeDoor struct{ Rule, Origin string }
+
 // InFlight shows how many Checks are being worked on. read is called at every scrape.
 func (m *Metrics) InFlight(read func() int64) error {
 	_, err := m.provider.Meter("gatehouse").Int64ObservableGauge("gatehouse.checks.in_flight", metric.WithDescription("Checks being worked on."),
