@@ -17,7 +17,6 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -209,13 +208,13 @@ func (s *Store) Raise(ctx context.Context, name string, value []byte, life time.
 // Get implements session.Notes.
 func (s *Store) Get(ctx context.Context, name string) ([]byte, error) {
 	value, err := s.client.Get(ctx, s.prefix+name).Bytes()
-	return value, classify(err)
+	return value, classifyEmpty(err)
 }
 
 // Take implements session.Notes.
 func (s *Store) Take(ctx context.Context, name string) ([]byte, error) {
 	value, err := take.Run(ctx, s.client, []string{s.prefix + name}).Text()
-	return []byte(value), classify(err)
+	return []byte(value), classifyEmpty(err)
 }
 
 // Drop implements session.Notes.
@@ -228,13 +227,21 @@ func (s *Store) record(h session.Handle) string { return s.prefix + "s:{" + h.St
 // millis rounds down, but never to zero, which would not be a life.
 func millis(d time.Duration) int64 { return max(1, d.Milliseconds()) }
 
-// classify tells a certain absence, a lack of room and a wrong value from "cannot tell".
+// classifyEmpty is classify where an empty answer means that nothing is there. It does
+// not look into err: what Sentinels answer that do not know the master is empty too, and
+// wrapped in the error of connecting.
+func classifyEmpty(err error) error {
+	if err == redis.Nil { //nolint:errorlint // see above
+		return session.ErrNotFound
+	}
+	return classify(err)
+}
+
+// classify tells a lack of room and a wrong value from "cannot tell".
 func classify(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, redis.Nil):
-		return session.ErrNotFound
 	case redis.IsOOMError(err):
 		return fmt.Errorf("redis: %w: %w", session.ErrFull, err)
 	case redis.HasErrorPrefix(err, "WRONGTYPE"):

@@ -241,3 +241,26 @@ func TestSentinelPassword(t *testing.T) {
 		t.Errorf("Ping with the new password: %v", err)
 	}
 }
+
+// Promise 7: Sentinels that do not know the master, as after they were set up anew,
+// answer "nothing": that is nothing about a session.
+func TestSentinelForgets(t *testing.T) {
+	t.Parallel()
+	master := newTCPServer(t)
+	host, port, _ := strings.Cut(master.address, ":")
+	g := &group{servers: []*server{master}, sentinels: []*server{newSentinel(t, host, port, nil), newSentinel(t, host, port, nil)}}
+	store := newStore(t, g.config())
+	r := record(t)
+	if _, err := store.Create(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	g.sentinels[1].stop() // what one says must not hide what another does
+	g.sentinels[0].do(t, "SENTINEL", "REMOVE", "main")
+	master.do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+	wantUnknown(t, store, r, false, "sentinels")
+	g.sentinels[0].do(t, "SENTINEL", "MONITOR", "main", host, port, 1)
+	eventually(t, "the master is found again", func() bool {
+		_, _, err := store.Load(t.Context(), r.Handle, 0)
+		return err == nil
+	})
+}
