@@ -1,6 +1,8 @@
 package redisstore_test
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -36,11 +38,11 @@ func newCluster(t testing.TB) []*server {
 	return nodes
 }
 
-// D2: on a Cluster a user needs one right more.
+// D2: on a Cluster a user needs two rights more.
 func TestCluster(t *testing.T) {
 	nodes := newCluster(t)
 	for _, n := range nodes {
-		n.do(t, append([]any{"ACL", "SETUSER", "gatehouse", "reset", "on", ">secret", "~gh:*", "&gh:*"}, strings2any(rights+" +cluster|slots")...)...)
+		n.do(t, append([]any{"ACL", "SETUSER", "gatehouse", "reset", "on", ">secret", "~gh:*", "&gh:*"}, strings2any(rights+" +cluster|slots +asking")...)...)
 	}
 	store := newStore(t, redisstore.Config{Addresses: []string{nodes[0].address}, Cluster: true, Credentials: password("gatehouse", "secret")})
 	m := newManager(t, store)
@@ -54,6 +56,7 @@ func TestCluster(t *testing.T) {
 		}
 	}
 	newWatch(t, store).want(t, true)
+	moveSlot(t, nodes, store)
 
 	// D5: one master that would evict is enough for the warning.
 	store = newStore(t, redisstore.Config{Addresses: []string{nodes[0].address}, Cluster: true})
@@ -63,6 +66,64 @@ func TestCluster(t *testing.T) {
 	nodes[2].do(t, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru", "maxmemory", "100mb")
 	if got, err := store.Check(t.Context()); err != nil || !strings.Contains(got, "allkeys-lru") {
 		t.Errorf("Check = %q, %v", got, err)
+	}
+}
+
+// moveSlot moves a session to another node, and while its slot is on the way checks that
+// the session is found, renewed and ended where it is.
+func moveSlot(t *testing.T, nodes []*server, store *redisstore.Store) {
+	r, key, slot := recordAt(t, nodes, 0)
+	if _, err := store.Create(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	ids := make([]string, 2)
+	for i := range ids {
+		var err error
+		if ids[i], err = nodes[i].client(t).Do(t.Context(), "CLUSTER", "MYID").Text(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nodes[1].do(t, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
+	nodes[0].do(t, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+	next := r.Record
+	for i, do := range []func(){func() {}, func() {
+		host, port, _ := strings.Cut(nodes[1].address, ":")
+		nodes[0].do(t, "MIGRATE", host, port, key, 0, 5000)
+	}} {
+		do()
+		if _, _, err := store.Load(t.Context(), r.Handle, session.FieldIdentity); err != nil {
+			t.Errorf("step %d: Load: %v", i, err)
+		}
+		have := next.Version
+		next.Version = fmt.Sprintf("1.%d", i+1)
+		if err := store.Replace(t.Context(), next, have); err != nil {
+			t.Errorf("step %d: Replace: %v", i, err)
+		}
+		if err := store.Touch(t.Context(), r.Handle, time.Minute); err != nil {
+			t.Errorf("step %d: Touch: %v", i, err)
+		}
+	}
+	if err := store.End(t.Context(), r.Handle, nil); err != nil {
+		t.Errorf("End: %v", err)
+	}
+	if _, _, err := store.Load(t.Context(), r.Handle, 0); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("Load after End: %v", err)
+	}
+}
+
+// recordAt returns a record that is kept by the node of this number.
+func recordAt(t testing.TB, nodes []*server, node int64) (r session.NewRecord, key string, slot int64) {
+	t.Helper()
+	for {
+		r = record(t)
+		key = "gh:s:{" + r.Handle.String() + "}"
+		var err error
+		if slot, err = nodes[0].client(t).ClusterKeySlot(t.Context(), key).Result(); err != nil {
+			t.Fatal(err)
+		}
+		if slot/5461 == node {
+			return r, key, slot
+		}
 	}
 }
 

@@ -10,8 +10,8 @@
 //
 // An ACL user needs ~PREFIX* &PREFIX* and +hset +hget +hmget +exists +pexpire +pttl
 // +del +set +get +zadd +zrange +zrem +zremrangebyscore +publish +subscribe +time +eval
-// +evalsha +ping, on a Cluster also +cluster|slots; +info lets Check read the eviction
-// policy. The user at the Sentinels needs &+switch-master &+replica-reconf-done
+// +evalsha +ping, on a Cluster also +cluster|slots +asking, with Config.DB also +select;
+// +info lets Check read the eviction policy. The user at the Sentinels needs &+switch-master &+replica-reconf-done
 // +subscribe +sentinel|get-master-addr-by-name +sentinel|sentinels +ping.
 package redisstore
 

@@ -318,14 +318,15 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// D2: a user with no more rights than documented, and a password that changes while connections exist.
+// D2: a user with no more rights than documented, in a database of its own, and a
+// password that changes while connections exist.
 func TestACL(t *testing.T) {
 	server := newServer(t)
-	server.do(t, append([]any{"ACL", "SETUSER", "gatehouse", "reset", "on", ">first", "~gh:*", "&gh:*"}, strings2any(rights)...)...)
+	server.do(t, append([]any{"ACL", "SETUSER", "gatehouse", "reset", "on", ">first", "~gh:*", "&gh:*"}, strings2any(rights+" +select")...)...)
 	var password atomic.Value
 	password.Store("first")
 	store := newStore(t, redisstore.Config{
-		Addresses:   []string{server.address},
+		Addresses: []string{server.address}, DB: 1,
 		Credentials: func() (string, string, error) { return "gatehouse", password.Load().(string), nil },
 	})
 	m := newManager(t, store)
