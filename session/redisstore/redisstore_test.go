@@ -276,15 +276,44 @@ func TestHang(t *testing.T) {
 	}
 }
 
-// D5: full is a refusal of the new, not an end of the old.
+// D5: full is a refusal of the new, which leaves nothing behind, and not an end of the
+// old: what its renewal and its end need is still written.
 func TestFull(t *testing.T) {
 	server := newServer(t)
 	store := newStore(t, redisstore.Config{Addresses: []string{server.address}})
 	m := newManager(t, store)
 	id := create(t, m)
+	renewed := record(t)
+	if _, err := store.Create(t.Context(), renewed); err != nil {
+		t.Fatal(err)
+	}
 	server.do(t, "CONFIG", "SET", "maxmemory", "1")
-	if _, _, err := m.Create(t.Context(), rand.Text(), alice()); !errors.Is(err, session.ErrFull) {
+	refused := record(t)
+	refused.Index = []string{"u:refused"}
+	if _, err := store.Create(t.Context(), refused); !errors.Is(err, session.ErrFull) {
 		t.Errorf("Create: %v", err)
+	}
+	if found, err := store.List(t.Context(), refused.Index); len(found) != 0 || err != nil {
+		t.Errorf("List of a session that was refused = %v, %v", found, err)
+	}
+	if held, err := store.Put(t.Context(), "l:x", []byte("owner"), time.Minute); err != nil || string(held) != "owner" {
+		t.Errorf("Put = %q, %v", held, err)
+	}
+	next := renewed.Record
+	next.Version, next.Identity = "1.1", []byte("of the provider")
+	if err := store.Replace(t.Context(), next, "1.0"); err != nil {
+		t.Errorf("Replace: %v", err)
+	}
+	if got, left, err := store.Load(t.Context(), renewed.Handle, session.FieldIdentity); err != nil || string(got.Identity) != "of the provider" || left > time.Hour {
+		t.Errorf("Load after Replace = %q, %v, %v", got.Identity, left, err)
+	}
+	for _, value := range []string{"1", "2"} {
+		if err := store.Raise(t.Context(), "n:x", []byte(value), time.Minute); err != nil {
+			t.Errorf("Raise: %v", err)
+		}
+	}
+	if value, err := store.Take(t.Context(), "n:x"); err != nil || string(value) != "2" {
+		t.Errorf("Take = %q, %v", value, err)
 	}
 	if _, err := m.Load(t.Context(), id, true); err != nil {
 		t.Errorf("Load: %v", err)

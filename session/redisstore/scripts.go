@@ -2,9 +2,13 @@ package redisstore
 
 import "github.com/redis/go-redis/v9"
 
-// Each script works on one key, so that it runs on a Cluster too. Time is Redis's
-// own: the absolute end (field e, and the scores of an index) is in milliseconds of
-// its clock. Numbers are formatted, since Lua would write large ones as 1e+12.
+// Each script works on one key, so that it runs on a Cluster too, also while a slot is
+// moved. Time is Redis's own: the absolute end (field e, and the scores of an index) is in
+// milliseconds of its clock. Numbers are formatted, since Lua would write large ones as 1e+12.
+//
+// A server that is full refuses a script whose first write needs room, and none that
+// comes after a write that needs none. So new sessions begin with one that does, and what
+// those that are there need (leases, renewals, sign-outs) with one that changes nothing.
 
 // createRecord writes a record whole. A repeat after a lost answer writes the same.
 // KEYS record; ARGV idle, absolute, v, i, t, m.
@@ -21,8 +25,8 @@ return redis.call('PEXPIRE', KEYS[1], math.min(idle, absolute))
 var addIndex = redis.NewScript(`
 local t = redis.call('TIME')
 local now, absolute = t[1] * 1000 + math.floor(t[2] / 1000), tonumber(ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
 redis.call('ZADD', KEYS[1], string.format('%.0f', now + absolute), ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
 if redis.call('PTTL', KEYS[1]) < absolute then
   redis.call('PEXPIRE', KEYS[1], absolute)
 end
@@ -35,6 +39,7 @@ return 1
 var put = redis.NewScript(`
 local held = redis.call('GET', KEYS[1])
 if held and held ~= ARGV[1] then return held end
+redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return ARGV[1]
 `)
@@ -46,6 +51,7 @@ local held = redis.call('GET', KEYS[1])
 if held and held > ARGV[1] then
   return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
+redis.call('DEL', KEYS[1])
 return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 `)
 
@@ -68,13 +74,16 @@ return 0
 `)
 
 // replace returns 1, 0 when there is no record (and makes none), or -1 when it is of
-// another version. A repeat after a lost answer finds its own values.
+// another version. A repeat after a lost answer finds its own values. What a provider
+// gave is kept also by a server that is full: it will not give it again.
 // KEYS record; ARGV have, v, i, t.
 var replace = redis.NewScript(`
 local v = redis.call('HGET', KEYS[1], 'v')
 if not v then return 0 end
 if v == ARGV[2] and redis.call('HGET', KEYS[1], 'i') == ARGV[3] then return 1 end
 if v ~= ARGV[1] then return -1 end
+local left = redis.call('PTTL', KEYS[1])
+if left > 0 then redis.call('PEXPIRE', KEYS[1], left) end
 redis.call('HSET', KEYS[1], 'v', ARGV[2], 'i', ARGV[3], 't', ARGV[4])
 return 1
 `)
