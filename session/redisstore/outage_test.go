@@ -1,9 +1,13 @@
 package redisstore_test
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,6 +41,8 @@ func TestCannotTell(t *testing.T) {
 				c.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 			}, false, "NOAUTH",
 		},
+		{"disk full", nil, failSave, true, "MISCONF"},
+		{"busy", []string{"--busy-reply-threshold", "10"}, busy, false, "BUSY"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -65,6 +71,34 @@ func load(t *testing.T, s *server) {
 	s.stop()
 	s.args = append(s.args, "--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
 	s.start(t)
+}
+
+// failSave has the server fail to save, after which it takes no writes.
+func failSave(t *testing.T, s *server) {
+	if err := os.Mkdir(filepath.Join(s.dir, "dump.rdb"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.do(t, "CONFIG", "SET", "save", "3600 1")
+	s.do(t, "BGSAVE")
+	eventually(t, "saving has failed", func() bool {
+		info, err := s.client(t).Info(t.Context(), "persistence").Result()
+		return err == nil && strings.Contains(info, "rdb_last_bgsave_status:err")
+	})
+}
+
+// busy has the server run somebody's endless script until the test ends.
+func busy(t *testing.T, s *server) {
+	endless, admin := s.clientAs(t, ""), s.clientAs(t, "")
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = endless.Eval(context.Background(), "while true do end", nil).Err() })
+	t.Cleanup(func() {
+		_ = admin.ScriptKill(context.Background()).Err()
+		wg.Wait()
+	})
+	eventually(t, "the server is busy", func() bool {
+		err := admin.Ping(t.Context()).Err()
+		return err != nil && strings.Contains(err.Error(), "BUSY")
+	})
 }
 
 // wantUnknown fails unless every call for r fails with want, and says neither that
