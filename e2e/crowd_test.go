@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -132,8 +133,15 @@ func (c *crowd) settle(t testing.TB, within time.Duration) {
 	t.Logf("everybody is allowed again after %v", time.Since(begin).Round(time.Millisecond))
 }
 
-// loginFails is somebody who tries to sign in and gets a page that says "not now".
-func (s *stack) loginFails(t testing.TB, name string) {
+// What a login page says when signing in is not possible.
+const (
+	storeDown    = "The place where sign-ins are kept cannot be reached."
+	storeFull    = "There is no room for another session just now."
+	providerDown = "The sign-in service cannot be reached or did not answer as it should."
+)
+
+// loginFails is somebody who tries to sign in and gets a page that says "not now" and why.
+func (s *stack) loginFails(t testing.TB, name, why string) {
 	t.Helper()
 	a := newAgent(t)
 	p := a.open(s.url(appHost, "/refused"))
@@ -143,7 +151,26 @@ func (s *stack) loginFails(t testing.TB, name string) {
 			t.Fatal(err)
 		}
 	}
-	if p.Status != http.StatusServiceUnavailable || p.Header.Get("retry-after") == "" {
-		t.Errorf("%s: a login ended at %.120s with %d, retry-after %q, want 503 with Retry-After", name, p.url, p.Status, p.Header.Get("retry-after"))
+	if p.Status != http.StatusServiceUnavailable || p.Header.Get("retry-after") == "" || !strings.Contains(string(p.Body), why) {
+		t.Errorf("%s: a login ended at %.120s with %d, retry-after %q, want 503 with Retry-After and %q: %.300s", name, p.url, p.Status, p.Header.Get("retry-after"), why, p.Body)
+	}
+}
+
+// ready fails unless every replica wants requests, and says what does not work: "ready",
+// or "ready, degraded: store" and the like.
+func (s *stack) ready(t testing.TB, name, want string) {
+	t.Helper()
+	client := &http.Client{Timeout: 2 * time.Second}
+	for i, g := range s.replicas {
+		resp, err := client.Get("http://" + addr(g.ops) + "/readyz")
+		if err != nil {
+			t.Errorf("%s, replica %d: %v", name, i, err)
+			continue
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if got := strings.TrimSpace(string(body)); err != nil || resp.StatusCode != http.StatusOK || got != want {
+			t.Errorf("%s, replica %d: readiness %d %q, %v, want 200 %q", name, i, resp.StatusCode, got, err, want)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,8 +41,9 @@ func TestProviderFaults(t *testing.T) {
 			}
 			app.during(t, "token alive", false, in(life-0.3), nil).only(t, "token alive", allowed)
 			if f.logins {
-				s.loginFails(t, f.name)
+				s.loginFails(t, f.name, providerDown)
 			}
+			s.ready(t, f.name, "ready")
 			time.Sleep(in(life + 1))
 			forwarded := tokens.during(t, "token over, forwarded", false, 0, func() {
 				app.during(t, "token over, within provider_grace", false, in(life+grace-1.2), nil).only(t, "within provider_grace", allowed)
@@ -84,7 +86,14 @@ func TestStartWithoutProvider(t *testing.T) {
 	if v := s.gatehouse.checks.get(t.Context(), appHost, "/late", cookie); v.user() != "alice" {
 		t.Errorf("started without a provider: %v, want alice served", v)
 	}
-	v := s.gatehouse.checks.get(t.Context(), apiHost, "/refused", bearer(s.idp.Bearer(nil))...)
+	if v := s.gatehouse.checks.get(t.Context(), openHost, "/open"); v.outcome() != allowed {
+		t.Errorf("anonymous rule: %v", v)
+	}
+	v := s.gatehouse.checks.get(t.Context(), appHost, "/oauth2/start?rd=%2F", navigation...)
+	if v.outcome() != refused || v.Header.Get("retry-after") == "" || !strings.Contains(v.Body, providerDown) {
+		t.Errorf("login without a provider: %v, want 503 with Retry-After and %q", v, providerDown)
+	}
+	v = s.gatehouse.checks.get(t.Context(), apiHost, "/refused", bearer(s.idp.Bearer(nil))...)
 	if v.outcome() != refused || v.Header.Get("retry-after") == "" {
 		t.Errorf("bearer token without keys: %v, want 503 with Retry-After", v)
 	}

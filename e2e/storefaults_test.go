@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/gatehouse-mesh/gatehouse/oidc/oidctest"
 )
 
 // The table of outages, row "store": a server that dies. D8.
@@ -16,13 +19,11 @@ func TestRedisKilled(t *testing.T) {
 	c.during(t, "before", false, time.Second, nil).only(t, "before", allowed)
 	killed := time.Now()
 	c.during(t, "killed, within store_grace", false, 2*time.Second, s.redis.down).only(t, "killed, within store_grace", allowed)
-	s.loginFails(t, "killed")
+	s.loginFails(t, "killed", storeDown)
+	s.ready(t, "killed", "ready, degraded: store")
 	for i, g := range s.replicas {
 		if v := s.signOut(t, g.checks, appHost, strings.TrimPrefix(c.cookies[0], "cookie: ")); v.outcome() != refused {
 			t.Errorf("replica %d: a sign-out that cannot be written: %v, want 503", i, v)
-		}
-		if err := answers200("http://" + addr(g.ops) + "/readyz")(); err != nil {
-			t.Errorf("replica %d is degraded, yet ready: %v", i, err)
 		}
 	}
 	time.Sleep(until(killed.Add(8500 * time.Millisecond)))
@@ -101,19 +102,26 @@ func TestReplicaCutOff(t *testing.T) {
 	})
 }
 
-// D5: a server without room keeps whom it has and takes nobody in; it still lets go.
+// D5: a server without room keeps whom it has, also when their tokens end, and takes
+// nobody in; it still lets go.
 func TestRedisFull(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, fixture{redis: true, replicas: 3})
-	c := s.gather(t, appHost, 3)
+	s := newStack(t, fixture{redis: true, replicas: 3, offline: true})
+	var renewed atomic.Int64
+	s.idp.Always(oidctest.Token, byGrant(lives(3), counting(&renewed, lives(3))))
+	c := s.gather(t, tokensHost, 3)
 	leaver := s.session(t, appHost, "alice")
 	s.redis.do(t, "CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1")
+	before := renewed.Load()
 	c.during(t, "full", false, 6*time.Second, func() {
-		s.loginFails(t, "full")
+		s.loginFails(t, "full", storeFull)
 		if v := s.signOut(t, s.gatehouse.checks, appHost, leaver); !wentOut(v) {
 			t.Errorf("sign-out from a full store: %v, want it done", v)
 		}
 	}).only(t, "full", allowed)
+	if n := renewed.Load() - before; n < 3 || n > 12 {
+		t.Errorf("full: %d renewals of 3 sessions whose tokens live for 3 s", n)
+	}
 	s.redis.do(t, "CONFIG", "SET", "maxmemory", "0")
 	s.session(t, appHost, "root")
 }
@@ -153,18 +161,23 @@ func TestRedisRestored(t *testing.T) {
 	if v := s.signOut(t, s.gatehouse.checks, appHost, late); !wentOut(v) {
 		t.Fatalf("sign-out: %v", v)
 	}
-	s.redis.down()
-	s.redis.restore(t, backup)
-	begin := time.Now()
-	eventually(t, 10*time.Second, func() error {
-		if n := s.redis.do(t, "EXISTS", lateKey)[0]; n != "0" {
-			return fmt.Errorf("who signed out a moment ago is back in the store")
-		}
-		return nil
-	})
-	t.Logf("restored: the ending of the last minute was repeated after %v", time.Since(begin).Round(time.Millisecond))
 	c.settle(t, 10*time.Second)
+	c.during(t, "restored", false, 0, func() {
+		s.redis.down()
+		s.redis.restore(t, backup)
+		begin := time.Now()
+		eventually(t, 10*time.Second, func() error {
+			if n := s.redis.do(t, "EXISTS", lateKey)[0]; n != "0" {
+				return fmt.Errorf("who signed out a moment ago is back in the store")
+			}
+			return nil
+		})
+		t.Logf("restored: the ending of the last minute was repeated after %v", time.Since(begin).Round(time.Millisecond))
+	})
+	c.settle(t, 10*time.Second)
+	s.ready(t, "restored", "ready")
 	s.isOut(t, "repeated ending", late)
+	s.saidReturned(t)
 	if v := s.gatehouse.checks.get(t.Context(), appHost, "/back", "cookie: "+early); v.outcome() != allowed || s.redis.do(t, "EXISTS", earlyKey)[0] != "1" {
 		t.Errorf("who signed out before anybody's memory: %v; it should be back, or not_before below proves nothing", v)
 	}
@@ -178,6 +191,20 @@ func TestRedisRestored(t *testing.T) {
 		return nil
 	})
 	s.session(t, appHost, "root")
+}
+
+// saidReturned fails unless a replica says in its log that a session was back. Lines are
+// buffered.
+func (s *stack) saidReturned(t testing.TB) {
+	t.Helper()
+	eventually(t, 5*time.Second, func() error {
+		for _, g := range s.replicas {
+			if strings.Contains(g.output(), `"session_returned"`) {
+				return nil
+			}
+		}
+		return fmt.Errorf("no log says that a session was back that had ended")
+	})
 }
 
 // notBefore writes sessions.not_before into every configuration; it is read while they run.
