@@ -25,7 +25,7 @@ func (s *Store) Check(ctx context.Context) (warning string, err error) {
 		}
 		return err
 	})
-	return warning, classify(err)
+	return warning, err
 }
 
 func checkServer(ctx context.Context, server redis.Cmdable) (warning string, err error) {

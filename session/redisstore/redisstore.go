@@ -18,6 +18,7 @@ package redisstore
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -169,15 +170,15 @@ func (s *Store) List(ctx context.Context, index []string) ([]session.Handle, err
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, classify(err)
 	}
-	var found []session.Handle
+	found := map[session.Handle]bool{} // somebody who signs in all the time has many
 	for _, set := range sets {
 		for _, text := range set.Val() {
-			if h, err := session.ParseHandle(text); err == nil && !slices.Contains(found, h) {
-				found = append(found, h)
+			if h, err := session.ParseHandle(text); err == nil {
+				found[h] = true
 			}
 		}
 	}
-	return found, nil
+	return slices.Collect(maps.Keys(found)), nil
 }
 
 // Replace implements session.Records.

@@ -55,7 +55,8 @@ redis.call('DEL', KEYS[1])
 return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 `)
 
-// take returns a note and removes it. (GETDEL would need one more right, and is not in
+// take returns a note and removes it. A repeat after a lost answer finds nothing: who
+// asked begins again, as anybody does who comes too late. (GETDEL would need one more right, and is not in
 // every Valkey and Redis that is in use.)
 // KEYS note.
 var take = redis.NewScript(`
