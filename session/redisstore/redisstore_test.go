@@ -190,6 +190,25 @@ func TestEnd(t *testing.T) {
 	}
 }
 
+// An index drops who has ended, whether or not anybody signed him out.
+func TestIndexIsBounded(t *testing.T) {
+	server := newServer(t)
+	store := newStore(t, redisstore.Config{Addresses: []string{server.address}})
+	short := record(t)
+	short.Idle, short.Absolute = time.Millisecond, time.Millisecond
+	if _, err := store.Create(t.Context(), short); err != nil {
+		t.Fatal(err)
+	}
+	stays := record(t)
+	eventually(t, "the session that has ended is not listed", func() bool {
+		if _, err := store.Create(t.Context(), stays); err != nil {
+			t.Fatal(err)
+		}
+		members, err := server.client(t).ZRange(t.Context(), "gh:u:x", 0, -1).Result()
+		return err == nil && len(members) == 1 && members[0] == stays.Handle.String()
+	})
+}
+
 // D12: what somebody else wrote is refused with its reason and is not a miss.
 func TestForeignValues(t *testing.T) {
 	server := newServer(t)

@@ -47,6 +47,7 @@ func checkPutRenews(t *testing.T, s session.Store) {
 	wantNote(t, s, "l:x", "owner")
 	time.Sleep(unit + unit/4)
 	wantNote(t, s, "l:x", "")
+	wantPut(t, s, "l:x", "owner", 1, "owner") // however short
 }
 
 func checkPutRace(t *testing.T, a, b session.Store) {

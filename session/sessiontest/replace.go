@@ -193,6 +193,21 @@ func checkList(t *testing.T, a, b session.Store) {
 	wantList(t, b, nil)
 }
 
+// Whoever is ended by his name must be found as long as one of his sessions lives,
+// whichever was made first.
+func checkListLife(t *testing.T, a, b session.Store) {
+	short, long, last := record(unit, unit), record(time.Minute, time.Hour), record(unit, unit)
+	long.Index, last.Index = short.Index, short.Index
+	for _, r := range []session.NewRecord{short, long, last} {
+		create(t, a, r)
+	}
+	time.Sleep(unit + unit/4)
+	got, err := b.List(t.Context(), short.Index)
+	if err != nil || !slices.Contains(got, long.Handle) {
+		t.Errorf("List = %v, %v, without a session that is alive", got, err)
+	}
+}
+
 func checkListEnd(t *testing.T, a, b session.Store) {
 	r, stays := record(time.Minute, time.Hour), record(time.Minute, time.Hour)
 	stays.Index = r.Index

@@ -77,6 +77,7 @@ var checks = []struct {
 	{"EndWinsOverReplace", checkReplaceEnd},
 	{"ListNamesEachOnce", checkList},
 	{"ListForgetsWhatEnded", checkListEnd},
+	{"ListLastsAsLongAsTheLongest", checkListLife},
 	{"PutFirstWins", checkPut},
 	{"PutRenewsItsOwn", alone(checkPutRenews)},
 	{"PutOneOfManyWins", checkPutRace},
@@ -267,6 +268,7 @@ func checkMark(t *testing.T, s session.Store) {
 		t.Errorf("second Create = %q, %v, want the first one's mark", mark, err)
 	}
 	wantOver(t, s, second.Handle)
+	wantList(t, s, second.Index)
 	wantAlive(t, s, first.Handle)
 	if v, err := s.Get(t.Context(), first.Mark); err != nil || !bytes.Equal(v, first.MarkValue) {
 		t.Errorf("Get = %q, %v", v, err)
