@@ -53,8 +53,36 @@ func TestCannotTell(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.do(t, server)
+			if c.reads {
+				defer server.wantSilence(t)()
+			}
 			wantUnknown(t, store, r, c.reads, c.want)
 		})
+	}
+}
+
+// wantSilence fails if an ending was told until the returned function is called: a
+// session whose end was refused is alive.
+func (s *server) wantSilence(t *testing.T) func() {
+	t.Helper()
+	sub := s.client(t).Subscribe(t.Context(), "gh:ended")
+	if _, err := sub.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		defer sub.Close()
+		s.do(t, "PUBLISH", "gh:ended", "that was all")
+		for {
+			m, err := sub.ReceiveMessage(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Payload == "that was all" {
+				return
+			}
+			t.Errorf("the end was refused, and told all the same: %s", m.Payload)
+		}
 	}
 }
 

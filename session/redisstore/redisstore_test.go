@@ -250,6 +250,10 @@ func TestForeignValues(t *testing.T) {
 	if err := store.Touch(t.Context(), id.Handle(), time.Minute); !errors.Is(err, session.ErrDamaged) {
 		t.Errorf("Touch without an absolute end: %v", err)
 	}
+	server.do(t, "HSET", "gh:s:{"+id.Handle().String()+"}", "e", "1")
+	if err := store.Touch(t.Context(), id.Handle(), time.Minute); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("Touch after the absolute end: %v", err)
+	}
 }
 
 // D8, D14, promise 7: gone is an error, back is back, flushed is a miss.

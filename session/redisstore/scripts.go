@@ -105,10 +105,13 @@ end
 return redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.min(tonumber(ARGV[1]), left)))
 `)
 
-// end publishes first: a user who may not publish learns it before anything is
-// deleted. Nobody can look between the two.
+// end begins with a write that changes nothing: a server that takes no writes (a replica,
+// one that cannot save) would publish, and only then refuse to delete. It publishes
+// before it deletes: a user who may not publish learns it while the record is there.
+// Nobody can look in between.
 // KEYS record; ARGV channel, handle.
 var end = redis.NewScript(`
+redis.call('PEXPIRE', KEYS[1], math.max(1, redis.call('PTTL', KEYS[1])))
 redis.call('PUBLISH', ARGV[1], ARGV[2])
 return redis.call('DEL', KEYS[1])
 `)
