@@ -151,6 +151,7 @@ rules: [{name: open, hosts: [a.example.com], allow: anonymous}]
 
 	f.install(t, map[string]string{"ca": "junk", "key": "junk"})
 	ping("files that cannot be used", true)
+	ping("files that still cannot be used", true)
 	if n := strings.Count(logs.String(), "TLS files of redis changed but cannot be used"); n != 1 || strings.Contains(logs.String(), "hunter") {
 		t.Errorf("log: %s", logs.String())
 	}
