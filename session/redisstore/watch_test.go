@@ -37,7 +37,10 @@ func newWatch(t testing.TB, s *redisstore.Store) *watch {
 				w.ended[h] = time.Now()
 			},
 			Alive: func(alive bool) {
-				if w.alive.Store(alive); !alive {
+				if again := w.alive.Swap(alive); again && alive {
+					t.Error("Alive(true) again, which empties the cache")
+				}
+				if !alive {
 					w.lost.Add(1)
 				}
 			},
@@ -197,6 +200,8 @@ func TestWatchLatency(t *testing.T) {
 		}
 		took[i] = w.when(h).Sub(begin)
 	}
+	beats := server.calls(t)["publish"]
+	eventually(t, "two beats have come", func() bool { return server.calls(t)["publish"] >= beats+2 })
 	slices.Sort(took)
 	t.Logf("End to Ended: p50 %v, p99 %v, max %v", took[250], took[495], took[499])
 	if took[495] > 50*time.Millisecond {
