@@ -116,7 +116,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		s.grpc.Stop()
+		go s.grpc.Stop() // it waits for handshakes under way, and the time is over
 		return fmt.Errorf("admin: calls were cut short: %w", context.Cause(ctx))
 	}
 }
