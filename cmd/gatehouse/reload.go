@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-mesh/gatehouse/cmd/internal/config"
@@ -114,12 +116,18 @@ func (p *program) reload() error {
 	if err != nil {
 		return err
 	}
-	cfg = p.keepWhatStays(cfg, before.config)
+	cfg, kept := keepWhatStays(cfg, before.config)
 	next, err := p.build(cfg, before)
+	if err != nil && len(kept) > 0 { // an old value may be what does not fit
+		return fmt.Errorf("%w (until a restart the old values of %s stay in use)", err, strings.Join(kept, ", "))
+	}
 	if err != nil {
 		return err
 	}
 	p.metrics.Reloaded(true)
+	for _, key := range kept {
+		p.logger().Warn("this change needs a restart; the old value stays in use", "key", key)
+	}
 	for _, w := range cfg.Warnings() {
 		p.logger().Warn(w.Error())
 	}
@@ -146,12 +154,12 @@ func (p *program) logMistakes(err error) {
 	}
 }
 
-// keepWhatStays warns of changes that only a restart can make, and goes on with
-// the old values.
-func (p *program) keepWhatStays(next, old *config.Config) *config.Config {
+// keepWhatStays is next with the old values of what only a restart can change, and the
+// keys of those that differ.
+func keepWhatStays(next, old *config.Config) (_ *config.Config, keys []string) {
 	stays := func(key string, changed bool) {
 		if changed {
-			p.logger().Warn("this change needs a restart; the old value stays in use", "key", key)
+			keys = append(keys, key)
 		}
 	}
 	stays("listen", !reflect.DeepEqual(next.Listen, old.Listen))
@@ -162,7 +170,7 @@ func (p *program) keepWhatStays(next, old *config.Config) *config.Config {
 	kept := *next
 	kept.Listen, kept.CheckTimeout, kept.Tracing = old.Listen, old.CheckTimeout, old.Tracing
 	kept.Sessions.Store, kept.Sessions.ActivationDelay = old.Sessions.Store, old.Sessions.ActivationDelay
-	return &kept
+	return &kept, keys
 }
 
 // swap puts g in the place of the graph before, starts what is new and lets

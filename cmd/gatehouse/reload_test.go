@@ -52,6 +52,20 @@ func TestReloadWhenAMissingFileAppears(t *testing.T) {
 	}
 }
 
+// A reload that fails because of what only a restart can change says so, once.
+func TestReloadThatNeedsARestart(t *testing.T) {
+	t.Parallel()
+	idp := oidctest.Start(t, oidctest.Config{})
+	g := start(t, open0)
+	g.await(`"listener":"grpc"`)
+	g.write("gatehouse.yaml", fmt.Sprintf(base, idp.Issuer()))
+	g.await(`sessions need a store.*until a restart the old values of listen, sessions.store stay in use`)
+	time.Sleep(2*lookEvery + 500*time.Millisecond) // two more looks, in which nothing may be said
+	if n := strings.Count(g.log.String(), "restart"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, g.log)
+	}
+}
+
 // A configuration that was caught half-written, and reads well all the same, is
 // followed by the next look.
 func TestReloadOfHalfAFile(t *testing.T) {
