@@ -2,6 +2,7 @@ package logout_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
@@ -323,6 +324,50 @@ func TestAudienceSelectsTheProvider(t *testing.T) {
 	}
 }
 
+// One entry that cannot tell outweighs another that says no, whichever comes first.
+func TestOneThatCannotTell(t *testing.T) {
+	t.Parallel()
+	for _, last := range []bool{false, true} {
+		w := newWorld(t, true, func(w *world, cfg *logout.Config) {
+			blind := w.newProvider("partner", "partner-client", w.idp.Issuer()) // it has read no keys yet
+			if cfg.Providers = []*oidc.Provider{blind, w.provider}; last {
+				cfg.Providers = []*oidc.Provider{w.provider, blind}
+			}
+		})
+		w.signedIn(appHost + "/x")
+		w.idp.AlwaysAll(oidctest.Down)
+		if code := w.end(w.logoutToken(claims{"aud": "partner-client"})); code != 503 {
+			t.Errorf("last %v: %d, want 503", last, code)
+		}
+	}
+}
+
+// A jti is unique for its issuer and its audience, not in the world.
+func TestG3SameNameElsewhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true, func(w *world, cfg *logout.Config) {
+		cfg.Providers = append(cfg.Providers, w.newProvider("partner", "partner-client", w.idp.Issuer()))
+	})
+	for _, aud := range []string{"partner-client", "mesh"} {
+		if code := w.end(w.logoutToken(claims{"aud": aud, "jti": "1"})); code != 200 {
+			t.Errorf("aud %s: %d\n%s", aud, code, w.log)
+		}
+	}
+}
+
+// A provider that hangs up does not tear an ending in two.
+func TestProviderHangsUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true)
+	b := w.signedIn(appHost + "/x")
+	gone, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	out := w.post("logout_token="+w.logoutToken(nil), func(in *http.Request) { *in = *in.WithContext(gone) })
+	if out.Code != 200 || b.alive(appHost+"/x") {
+		t.Errorf("%d, alive %v\n%s", out.Code, b.alive(appHost+"/x"), w.log)
+	}
+}
+
 // G7: what is no logout request costs nothing.
 func TestG7Requests(t *testing.T) {
 	t.Parallel()
@@ -385,6 +430,9 @@ func TestG7Flood(t *testing.T) {
 	}
 	if !b.alive(appHost + "/x") {
 		t.Error("a forged token ended a session")
+	}
+	if code := w.end(w.logoutToken(nil)); code != 200 || b.alive(appHost+"/x") {
+		t.Errorf("a good one afterwards: %d, alive %v", code, b.alive(appHost+"/x"))
 	}
 }
 

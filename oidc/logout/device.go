@@ -44,7 +44,7 @@ func device(agent string) string {
 	if name = strings.TrimSpace(name); name == "" {
 		return "Unknown device"
 	}
-	return name[:min(len(name), 40)]
+	return strings.ToValidUTF8(name[:min(len(name), 40)], "") // no half of a character at the end
 }
 
 func named(agent string, by [][2]string) string {

@@ -62,15 +62,20 @@ func (l *Logout) erase(ctx context.Context, r *authz.Request, accounts []*accoun
 	}.Response(r)
 }
 
-// eraseAll ends this browser's sessions by their IDs, which open them and so lead to
-// every place where they are listed, then all others. It returns how many ended.
+// eraseAll ends all other sessions of a user, and this browser's last: as long as
+// something is left to try again, he is signed in to do so. These end by their IDs,
+// which open them and so lead to every place where they are listed. It returns how many
+// ended.
 func (l *Logout) eraseAll(ctx context.Context, r *authz.Request, a *account) (int, error) {
 	var carried []login.Carried
 	for _, s := range a.here {
 		carried = append(carried, login.Carried{Provider: s.Provider, ID: s.ID})
 	}
 	tokens := l.tokens(ctx, carried)
-	n := 0
+	n, err := l.cfg.Sessions.EndUser(ctx, a.identity().Issuer, a.identity().Subject, a.handles()...)
+	if err != nil {
+		return n, err
+	}
 	for _, c := range carried {
 		if err := l.cfg.Sessions.End(ctx, c.ID); err != nil {
 			return n, fmt.Errorf("end own session: %w", err)
@@ -78,8 +83,7 @@ func (l *Logout) eraseAll(ctx context.Context, r *authz.Request, a *account) (in
 		n++
 		l.revoke(ctx, r, c.Provider, c.ID.Handle().Name(), tokens[c.ID])
 	}
-	others, err := l.cfg.Sessions.EndUser(ctx, a.identity().Issuer, a.identity().Subject)
-	return n + others, err
+	return n, nil
 }
 
 // name is what a person calls the account.

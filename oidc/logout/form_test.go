@@ -49,6 +49,7 @@ func TestDevice(t *testing.T) {
 		"/":                               "Unknown device",
 		"Mozilla/5.0 (X11; FreeBSD)":      "FreeBSD",
 		strings.Repeat("x", 200) + "/1.0": strings.Repeat("x", 40),
+		"x" + strings.Repeat("é", 40):     "x" + strings.Repeat("é", 19),
 	} {
 		if got := logout.Device(agent); got != want {
 			t.Errorf("device(%q) = %q, want %q", agent, got, want)

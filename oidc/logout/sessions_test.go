@@ -277,6 +277,25 @@ func TestErase(t *testing.T) {
 	}
 }
 
+// An erasing that stopped half way can be tried again: who asked for it is signed in.
+func TestEraseTornInTwo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true)
+	other, b := w.signedIn(mine), w.signedIn(mine)
+	w.store.ends.Store(1)
+	erase := mine + "/erase?provider=corp"
+	if out := b.send("POST", erase, submit(ownHost)); out.Status != 503 || !w.logged("erase_failed", `"ended":1`) {
+		t.Errorf("erase = %d, want 503\n%s", out.Status, w.log)
+	}
+	if other.alive(mine) || !b.alive(mine) {
+		t.Errorf("alive: other %v, own %v", other.alive(mine), b.alive(mine))
+	}
+	w.store.endsFail.Store(false)
+	if out := b.send("POST", erase, submit(ownHost)); out.Status != 200 || b.alive(mine) {
+		t.Errorf("again = %d, alive %v", out.Status, b.alive(mine))
+	}
+}
+
 func TestDownload(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, true)

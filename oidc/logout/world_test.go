@@ -105,6 +105,7 @@ type faultyStore struct {
 	session.Store
 	down, endsFail atomic.Bool
 	hang           atomic.Int32 // so many readings of tokens take as long as they may
+	ends           atomic.Int32 // so many endings work before endsFail is set
 
 	mu    sync.Mutex // guards made
 	made  []session.Handle
@@ -140,6 +141,9 @@ func (s *faultyStore) End(ctx context.Context, h session.Handle, index []string)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if s.ends.Add(-1) == 0 {
+		s.endsFail.Store(true)
 	}
 	return s.Store.End(ctx, h, index)
 }
