@@ -51,8 +51,8 @@ func (w *world) post(body string, change ...func(*http.Request)) *httptest.Respo
 	}
 	out := httptest.NewRecorder()
 	w.logout.BackChannel().ServeHTTP(out, in)
-	if out.Header().Get("Cache-Control") != "no-store" { // section 2.8
-		w.t.Errorf("answer %d may be cached", out.Code)
+	if out.Header().Get("Cache-Control") != "no-store" || out.Header().Get("X-Content-Type-Options") != "nosniff" { // section 2.8, W6
+		w.t.Errorf("answer %d may be cached or taken for something else", out.Code)
 	}
 	return out
 }
@@ -382,6 +382,7 @@ func TestG7Requests(t *testing.T) {
 		"PUT":             {"logout_token=" + good, func(r *http.Request) { r.Method = http.MethodPut }, 405},
 		"1 MB":            {"logout_token=" + strings.Repeat("a", 1<<20), nil, 413},
 		"JSON":            {`{"logout_token":"x"}`, func(r *http.Request) { r.Header.Set("Content-Type", "application/json") }, 400},
+		"plain text":      {"logout_token=" + good, func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") }, 400},
 		"no content type": {"logout_token=" + good, func(r *http.Request) { r.Header.Del("Content-Type") }, 400},
 		"twice":           {"logout_token=" + good + "&logout_token=" + good, nil, 400},
 		"none":            {"token=" + good, nil, 400},

@@ -5,7 +5,6 @@ package logout
 import (
 	"errors"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/gatehouse-mesh/gatehouse/authz"
@@ -28,10 +27,9 @@ type Config struct {
 // Logout serves the endpoints that end sessions. It is safe for concurrent use.
 type Logout struct {
 	cfg       Config
-	states    *seal.Box      // what a sign-out takes to the provider and back: strangers make as many as they like
-	revoking  chan struct{}  // one place for each token being revoked
-	verifying chan struct{}  // one for each logout token being looked at
-	detached  sync.WaitGroup // revocations
+	states    *seal.Box     // what a sign-out takes to the provider and back: strangers make as many as they like
+	revoking  chan struct{} // one place for each token being revoked
+	verifying chan struct{} // one for each logout token being looked at
 }
 
 // New does no I/O.
@@ -76,16 +74,19 @@ func (l *Logout) Endpoint(host, path string) authz.Endpoint {
 	return nil
 }
 
-// Wait returns when tokens that are being revoked are, or the timeout passes.
+// Wait returns when tokens that are being revoked are, or the timeout passes. Requests
+// may still be answered meanwhile, as after a reload: a sync.WaitGroup forbids that,
+// and would panic.
 func (l *Logout) Wait(timeout time.Duration) {
-	done := make(chan struct{})
-	go func() {
-		l.detached.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(timeout):
+	over := time.After(timeout)
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for len(l.revoking) > 0 {
+		select {
+		case <-look.C:
+		case <-over:
+			return
+		}
 	}
 }
 

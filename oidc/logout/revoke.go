@@ -39,12 +39,12 @@ func (l *Logout) revoke(ctx context.Context, r *authz.Request, p *oidc.Provider,
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
-	l.detached.Go(func() {
+	go func() {
 		defer func() { cancel(); <-l.revoking }()
 		if err := p.Revoke(ctx, token, hint); err != nil {
 			l.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "token_not_revoked", append(attrs, slog.String("error", err.Error()))...)
 			return
 		}
 		l.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "token_revoked", attrs...)
-	})
+	}()
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -167,6 +168,38 @@ func TestRevocation(t *testing.T) {
 	w.clean()
 	if !w.logged("signed_out", `"client":"192.0.2.7"`, `"provider":"corp"`) {
 		t.Errorf("the sign-out is not in the log:\n%s", w.log)
+	}
+}
+
+// A reload waits for the revocations of a Logout that still answers: with a
+// sync.WaitGroup that is a data race, and at worst a panic.
+func TestWaitWhileAnswering(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	var all []*browser
+	for range 20 {
+		all = append(all, w.signedIn(appHost+"/x"))
+	}
+	done := make(chan struct{})
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				w.logout.Wait(5 * time.Second)
+			}
+		}
+	})
+	for _, b := range all {
+		b.signOut(appHost + "/oauth2/sign_out")
+	}
+	close(done)
+	waiting.Wait()
+	w.logout.Wait(5 * time.Second)
+	if n := len(w.idp.Requests(oidctest.Revocation)); n != len(all) {
+		t.Errorf("%d revocations for %d sign-outs", n, len(all))
 	}
 }
 
