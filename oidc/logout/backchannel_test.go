@@ -197,6 +197,22 @@ func TestG3RetryAfterAnOutage(t *testing.T) {
 	}
 }
 
+// A token whose jti could not be kept is not done with: the next one of its name would not be known.
+func TestG3NameNotKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true)
+	b := w.signedIn(appHost + "/x")
+	token := w.logoutToken(nil)
+	w.store.putsFail.Store(true)
+	if code := w.end(token); code != 503 || b.alive(appHost+"/x") {
+		t.Errorf("%d, alive %v", code, b.alive(appHost+"/x"))
+	}
+	w.store.putsFail.Store(false)
+	if first, again := w.end(token), w.end(token); first != 200 || again != 400 {
+		t.Errorf("sent again: %d, then %d", first, again)
+	}
+}
+
 // Whether a token is good cannot be told while the keys cannot be read.
 func TestG3ProviderDown(t *testing.T) {
 	t.Parallel()

@@ -354,6 +354,7 @@ func TestC12SessionActions(t *testing.T) {
 			"other app":   fields("origin", appHost),
 			"null":        fields("origin", "null"),
 			"disagreeing": fields("sec-fetch-site", "same-origin", "origin", "https://evil.test"),
+			"two sites":   fields("sec-fetch-site", "same-origin", "sec-fetch-site", "same-origin"),
 			"two origins": fields("origin", ownHost, "origin", ownHost),
 			"port":        fields("origin", "http://auth.localhost"),
 			"typed":       fields("sec-fetch-site", "none"),
@@ -380,6 +381,10 @@ func TestC12SessionActions(t *testing.T) {
 	}
 	if out := w.browser().send("POST", mine+"/erase?provider=corp", submit(ownHost)); out.Status != 401 {
 		t.Errorf("nobody: %d, want 401", out.Status)
+	}
+	// A browser that keeps the origin to itself is believed about the site.
+	if out := b.send("POST", mine+"/end_others?provider=corp", fields("sec-fetch-site", "same-origin", "origin", "null")); out.Status != 303 || other.alive(mine) {
+		t.Errorf("same-origin without an origin: %d, other alive %v", out.Status, other.alive(mine))
 	}
 }
 

@@ -104,6 +104,7 @@ func check[T any](v T, err error) func(*testing.T) T {
 type faultyStore struct {
 	session.Store
 	down, endsFail atomic.Bool
+	putsFail       atomic.Bool
 	hang           atomic.Int32 // so many readings of tokens take as long as they may
 	ends           atomic.Int32 // so many endings work before endsFail is set
 
@@ -163,7 +164,7 @@ func (s *faultyStore) Get(ctx context.Context, name string) ([]byte, error) {
 }
 
 func (s *faultyStore) Put(ctx context.Context, name string, value []byte, life time.Duration) ([]byte, error) {
-	if s.down.Load() {
+	if s.down.Load() || s.putsFail.Load() {
 		return nil, errDown
 	}
 	return s.Store.Put(ctx, name, value, life)
