@@ -41,6 +41,7 @@ type tlsFiles struct {
 	current *tls.Config
 	stamp   [3]fileStamp
 	checked time.Time
+	wrong   string // what was said last of files that cannot be used; empty: they can
 }
 
 // fileStamp changes when a file is replaced or written.
@@ -62,10 +63,13 @@ func (f *tlsFiles) config() *tls.Config {
 	}
 	next, err := f.read()
 	if err != nil {
-		f.log.Error("TLS files changed but cannot be used; the old ones stay", "cert_file", f.tls.CertFile, "error", err.Error())
+		if f.wrong != err.Error() { // not for every connection
+			f.log.Error("TLS files changed but cannot be used; the old ones stay", "cert_file", f.tls.CertFile, "error", err.Error())
+		}
+		f.wrong = err.Error()
 		return f.current
 	}
-	f.current, f.stamp = next, now
+	f.current, f.stamp, f.wrong = next, now, ""
 	f.log.Info("TLS files read again", "cert_file", f.tls.CertFile)
 	return next
 }
