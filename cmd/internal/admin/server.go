@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
 
 	adminv1 "github.com/gatehouse-mesh/gatehouse/proto/gatehouse/admin/v1"
 	"github.com/gatehouse-mesh/gatehouse/session"
@@ -48,7 +50,7 @@ type Config struct {
 	// It is asked at every call; while it fails nobody may call. nil: none is needed.
 	Token func() (string, error)
 
-	Log *slog.Logger // gets one line per call. Required.
+	Log *slog.Logger // gets one line per call, but for one whose message cannot be read: it does nothing. Required.
 }
 
 // Current is what calls are answered from.
@@ -70,7 +72,8 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("admin: Current and Log are required")
 	}
 	s := &Server{cfg: cfg}
-	s.grpc = grpc.NewServer(append(options(cfg.TLS), grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream))...)
+	s.grpc = grpc.NewServer(append(options(cfg.TLS), grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream),
+		grpc.UnknownServiceHandler(unknown))...)
 	adminv1.RegisterSessionsServer(s.grpc, &sessions{current: cfg.Current})
 	h := health.NewServer()
 	h.SetServingStatus(adminv1.Sessions_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
@@ -99,6 +102,12 @@ func options(t *tls.Config) []grpc.ServerOption {
 			Timeout:               pingTimeout,
 		}),
 	}
+}
+
+// unknown answers calls of what is not there, so that they are admitted and logged like
+// all others: who tries around without a token shall be seen.
+func unknown(any, grpc.ServerStream) error {
+	return status.Error(codes.Unimplemented, "no such method")
 }
 
 // Serve answers on l until Shutdown, and then returns nil. It closes l.

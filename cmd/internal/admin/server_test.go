@@ -126,6 +126,28 @@ func TestToken(t *testing.T) {
 	}
 }
 
+// What is not there is asked for with a token, too, and leaves a line.
+func TestUnknownMethod(t *testing.T) {
+	t.Parallel()
+	token := strings.Repeat("token-", 6)
+	o, address := onTCP(t, admin.Config{Token: func() (string, error) { return token, nil }})
+	conn := dial(t, address, insecure.NewCredentials())
+	calls := 0
+	for _, method := range []string{"/gatehouse.admin.v1.Sessions/EndEverything", "/gatehouse.admin.v1.Keys/List"} {
+		for value, want := range map[string]codes.Code{"": codes.Unauthenticated, "Bearer " + token: codes.Unimplemented} {
+			ctx := metadata.NewOutgoingContext(t.Context(), metadata.MD{"authorization": {value}})
+			err := conn.Invoke(ctx, method, &adminv1.ListRequest{}, &adminv1.ListResponse{})
+			if status.Code(err) != want {
+				t.Errorf("%s: %v, want %v", method, err, want)
+			}
+			calls++
+			if line := o.log.last(t, calls); line["method"] != method || line["outcome"] != want.String() {
+				t.Errorf("the log says %v", line)
+			}
+		}
+	}
+}
+
 func TestCheckToken(t *testing.T) {
 	t.Parallel()
 	for token, want := range map[string]bool{
