@@ -5,6 +5,7 @@ var (
 	Only   = only
 	Device = device
 	LifeOf = lifeOf
+	Origin = originOf
 )
 
 // MaxRows is how many sign-ins the page shows.

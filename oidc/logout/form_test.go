@@ -56,3 +56,26 @@ func TestDevice(t *testing.T) {
 		}
 	}
 }
+
+// What a provider says of itself ends up in a header of ours.
+func TestOrigin(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"https://idp.test/end?x=1":         "https://idp.test",
+		"https://idp.test:8443":            "https://idp.test:8443",
+		"https://idp.test?client_id=a":     "https://idp.test",
+		"https://idp.test#top":             "https://idp.test",
+		"https://[::1]:8443/end":           "https://[::1]:8443",
+		"https://idp.test;script-src/end":  "",
+		"https://idp.test 'unsafe-inline'": "",
+		"https://idp.test,default-src/end": "",
+		"https://user@idp.test/end":        "",
+		"https:///end":                     "",
+		"idp.test/end":                     "",
+		"":                                 "",
+	} {
+		if got := logout.Origin(address); got != want {
+			t.Errorf("origin of %q = %q, want %q", address, got, want)
+		}
+	}
+}
