@@ -494,3 +494,26 @@ func TestTwoAccounts(t *testing.T) {
 		t.Errorf("a provider that is not there:\n%s", last.Body)
 	}
 }
+
+// The same subject at two issuers is two people, also in one browser.
+func TestSameSubjectAtTwoIssuers(t *testing.T) {
+	t.Parallel()
+	other := oidctest.Start(t, oidctest.Config{AutoLogin: "alice"})
+	w := newWorldAt(t, true, func(w *world, lc *login.Config) {
+		lc.Providers = append(lc.Providers, w.newProvider("other", "mesh", other.Issuer()))
+		lc.LoginHost.Providers = []string{"corp", "other"}
+	})
+	b := w.browser()
+	b.open(ownHost + "/oauth2/start?provider=corp&rd=/oauth2/sessions")
+	at := ownHost + "/oauth2/start?provider=other&rd=/oauth2/sessions"
+	for !strings.HasPrefix(at, other.Issuer()) {
+		at = field(*b.send("GET", at, navigate), "location")
+	}
+	b.open(b.atProvider(at))
+	if page, text := b.list(); len(find(page, "h2")) != 2 || len(find(page, "tr")) != 4 {
+		t.Fatalf("want two accounts:\n%s", text)
+	}
+	if out := b.send("POST", mine+"/erase?provider=other", submit(ownHost)); out.Status != 200 || b.session("auth.localhost") == "" || !b.alive(mine) {
+		t.Errorf("erase of one = %d, the other one alive %v", out.Status, b.alive(mine))
+	}
+}

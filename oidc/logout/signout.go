@@ -29,6 +29,9 @@ func (l *Logout) signOut(ctx context.Context, r *authz.Request) authz.Response {
 	}
 	host, _ := l.cfg.Login.Host(r.Host)
 	carried := l.carried(r)
+	if name := provider(r); name != "" && !l.uses(r.Host, name) && !login.ByPerson(r) {
+		return login.Render(r, authz.Problem{Status: http.StatusBadRequest}) // a person is shown what he still has
+	}
 	if len(carried) == 0 {
 		return l.done(r, nil, "")
 	}

@@ -309,3 +309,36 @@ func TestG8NoFrontChannel(t *testing.T) {
 		t.Error("signed out")
 	}
 }
+
+// Of two sessions one ended before the store failed: both cookies stay, since they may
+// share a name.
+func TestSignOutTornInTwo(t *testing.T) {
+	t.Parallel()
+	w := newWorldAt(t, true, func(w *world, lc *login.Config) {
+		lc.Providers = append(lc.Providers, w.newProvider("other", "mesh", w.idp.Issuer()))
+		lc.LoginHost.Providers = []string{"corp", "other"}
+	})
+	b := w.browser()
+	for _, name := range []string{"corp", "other"} {
+		b.open(ownHost + "/oauth2/start?provider=" + name + "&rd=/oauth2/sessions")
+	}
+	w.store.ends.Store(1)
+	out := b.send("POST", ownHost+"/oauth2/sign_out", submit(ownHost))
+	if out.Status != 503 || field(*out, "set-cookie") != "" || !strings.Contains(string(out.Body), "You are not signed out") {
+		t.Errorf("%d %v\n%s", out.Status, out.Header, out.Body)
+	}
+}
+
+// A script that names a provider that is not there is not told that it is signed out.
+func TestSignOutOfAnUnknownProvider(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	b := w.signedIn(appHost + "/x")
+	script := []authz.Field{{Name: "accept", Value: "application/json"}, click}
+	if out := b.send("POST", appHost+"/oauth2/sign_out?provider=junk", script); out.Status != 400 || !b.alive(appHost+"/x") {
+		t.Errorf("%d %s", out.Status, out.Body)
+	}
+	if out := b.send("POST", appHost+"/oauth2/sign_out?provider=corp", script); out.Status != 200 || b.alive(appHost+"/x") {
+		t.Errorf("one that is: %d %s", out.Status, out.Body)
+	}
+}
