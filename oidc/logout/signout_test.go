@@ -342,3 +342,15 @@ func TestSignOutOfAnUnknownProvider(t *testing.T) {
 		t.Errorf("one that is: %d %s", out.Status, out.Body)
 	}
 }
+
+// While the store cannot be asked nobody is told that he is signed out (promise 7).
+func TestSignedOutStoreDown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	b := w.signedIn(appHost + "/x")
+	w.store.down.Store(true)
+	out := b.send("GET", appHost+"/oauth2/signed_out", navigate)
+	if !strings.Contains(string(out.Body), "You are still signed in") || b.session("app.localhost") == "" {
+		t.Errorf("%d\n%s", out.Status, out.Body)
+	}
+}
