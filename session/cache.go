@@ -86,6 +86,15 @@ func (c *cache) find(h Handle, now time.Time) (e *cached, over bool) {
 	return e, false
 }
 
+// over reports whether a session is known to be over.
+func (c *cache) over(h Handle, now time.Time) bool {
+	s := c.of(h)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	until, dead := s.dead[h]
+	return dead && now.Before(until)
+}
+
 // counts reports whether the proof of e is enough for a request at now.
 func (c *cache) counts(e *cached, now time.Time) bool {
 	return c.alive.Load() && e.epoch == c.epoch.Load() && now.Before(e.fresh)

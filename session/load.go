@@ -76,7 +76,15 @@ func (m *Manager) find(ctx context.Context, id ID, tokens bool) (*Session, error
 		defer cancel()
 		return m.prove(ctx, id, tokens)
 	})
-	return m.proven(ctx, p, e)
+	return m.unlessOver(m.proven(ctx, p, e))
+}
+
+// unlessOver is what a request gets that has waited: its session may have ended meanwhile.
+func (m *Manager) unlessOver(s *Session, err error) (*Session, error) {
+	if err == nil && m.cache.over(s.Handle, m.cfg.Now()) {
+		return nil, fmt.Errorf("load session: %w", ErrNotFound)
+	}
+	return s, err
 }
 
 // proven waits for a proof. stale, if any, is served when the store cannot give one.

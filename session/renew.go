@@ -65,13 +65,13 @@ func (m *Manager) renewed(ctx context.Context, id ID, s *Session, tokens bool) (
 	select {
 	case <-r.done:
 		if r.err == nil || errors.Is(r.err, ErrNotFound) {
-			return r.session, r.err
+			return m.unlessOver(r.session, r.err)
 		}
 		err = r.err
 	case <-wait.Done():
 	}
 	if grace {
-		return s, nil
+		return m.unlessOver(s, nil)
 	}
 	return nil, fmt.Errorf("renew session %s: %w", s.Handle.Name(), err)
 }
