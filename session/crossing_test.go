@@ -1,6 +1,8 @@
 package session_test
 
 import (
+	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,4 +45,35 @@ func TestEndingWhileWaiting(t *testing.T) {
 			})
 		})
 	}
+}
+
+// N9: a clock that is set back does not make the store look down until the moment when
+// it failed comes again.
+func TestN9StoreFailedBeforeClockWasSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var back time.Duration
+		now := func() time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			return time.Now().Add(-back)
+		}
+		r := replicas(t, 1, session.Config{StoreGrace: 10 * time.Second, Now: now})[0]
+		id, _ := create(t, r.Manager)
+		synctest.Wait()
+		r.line.set(func(l *line) { l.err = errors.New("down") })
+		wantUnknown(t, r, id)
+		r.line.set(func(l *line) { l.err = nil })
+		mu.Lock()
+		back = time.Hour
+		mu.Unlock()
+		wantAllowed(t, r, id)
+		r.line.set(func(l *line) { l.deaf = true })
+		if err := r.line.Store.End(t.Context(), id.Handle(), nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(6 * time.Second)
+		r.line.set(func(l *line) { l.delay = 10 * time.Millisecond })
+		wantOver(t, r, id)
+	})
 }

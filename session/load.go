@@ -92,7 +92,7 @@ func (m *Manager) proven(ctx context.Context, p *proof, stale *cached) (*Session
 	patience := ctx.Done()
 	if stale != nil {
 		wait := staleWait
-		if m.proofs.failing() {
+		if m.proofs.failure.within(m.cfg.Now(), staleWait) {
 			wait = 0 // the store was asked a moment ago
 		}
 		short, cancel := context.WithTimeout(ctx, wait)
@@ -145,7 +145,7 @@ func (m *Manager) prove(ctx context.Context, id ID, tokens bool) (*Session, erro
 	case errors.Is(err, ErrDamaged):
 		return nil, fmt.Errorf("load session %s: %w", h.Name(), err)
 	case err != nil:
-		m.proofs.failed()
+		m.proofs.failure.set(m.cfg.Now())
 		return nil, fmt.Errorf("load session: %w", storeError{err})
 	}
 	s, err := m.codec.decode(id, r, fields)
@@ -176,7 +176,7 @@ func (m *Manager) prove(ctx context.Context, id ID, tokens bool) (*Session, erro
 type proofs struct {
 	mu      sync.Mutex // guards running
 	running map[wanted]*proof
-	failure atomic.Int64 // when the store failed last, in nanoseconds
+	failure moment // when the store failed last: waiting for it so soon is in vain
 }
 
 type wanted struct {
@@ -216,10 +216,14 @@ func (p *proofs) begin(id ID, tokens bool, prove func() (*Session, error)) *proo
 	return each
 }
 
-func (p *proofs) failed() { p.failure.Store(time.Now().UnixNano()) }
+// moment is when something happened last. The zero value: never.
+type moment struct{ at atomic.Pointer[time.Time] }
 
-// failing reports whether the store failed so recently that waiting for it is in vain.
-func (p *proofs) failing() bool {
-	last := p.failure.Load()
-	return last != 0 && time.Since(time.Unix(0, last)) < staleWait
+func (m *moment) set(now time.Time) { m.at.Store(&now) }
+
+// within reports whether it happened less than d before now. A moment that lies ahead,
+// since the clock was set back, is long ago.
+func (m *moment) within(now time.Time, d time.Duration) bool {
+	at := m.at.Load()
+	return at != nil && !now.Before(*at) && now.Sub(*at) < d
 }
