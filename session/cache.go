@@ -165,9 +165,9 @@ func (c *cache) bury(h Handle, now time.Time) {
 }
 
 // feed is told whether endings arrive. What was proven before a change counts no more.
-func (c *cache) feed(alive bool) {
+func (c *cache) feed(alive bool) (first bool) {
 	c.alive.Store(alive)
-	c.epoch.Add(1)
+	return c.epoch.Add(1) == 1
 }
 
 // Cached says how many sessions the local cache holds, what they are accounted for,

@@ -84,7 +84,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		}
 	})
 	w := Watcher{Ended: m.bury, Alive: func(alive bool) {
-		m.cache.feed(alive)
+		m.feed(alive)
 		if !alive {
 			m.cfg.Event(Event{Kind: EventLost})
 			return
@@ -99,13 +99,20 @@ func (m *Manager) Run(ctx context.Context) error {
 		if err := m.cfg.Store.Watch(ctx, w); err != nil {
 			m.cfg.Event(Event{Kind: EventLost, Err: err})
 		}
-		m.cache.feed(false)
+		m.feed(false)
 		select {
 		case <-ctx.Done():
 		case <-time.After(feedPause):
 		}
 	}
 	return nil
+}
+
+// feed is told whether endings arrive. Only the first word, that they do, is no trouble.
+func (m *Manager) feed(alive bool) {
+	if first := m.cache.feed(alive); !first || !alive {
+		m.trouble.set(m.cfg.Now())
+	}
 }
 
 // bury is told of every ending.

@@ -1,0 +1,44 @@
+package session_test
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gatehouse-mesh/gatehouse/session"
+)
+
+// The store was away for both replicas while one of them had the provider's answer: the
+// other does not send the old refresh token when the store is back.
+func TestStoreReturnsToBoth(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			p := newProvider()
+			all := replicas(t, 3, session.Config{Renew: p.renew, ProviderGrace: 5 * time.Minute, StoreGrace: 10 * time.Second})
+			id := p.signIn(t, all[0].Manager)
+			synctest.Wait()
+			down := func(err error) {
+				for _, r := range all {
+					r.line.set(func(l *line) { l.err = err })
+					r.line.alive(err == nil)
+				}
+			}
+			p.set(func(p *provider) { p.during = func() { down(errors.New("down")) } })
+			time.Sleep(p.life * 9 / 10)
+			wantAllowed(t, all[0], id)
+			time.Sleep(20 * time.Second)
+			p.set(func(p *provider) { p.during = nil })
+			down(nil)
+			for range 100 {
+				for _, r := range all[1:] {
+					wantAllowed(t, r, id)
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			if n := p.count(t); n != 1 {
+				t.Errorf("asked %d times", n)
+			}
+		})
+	}
+}
