@@ -42,3 +42,26 @@ func TestStoreReturnsToBoth(t *testing.T) {
 		})
 	}
 }
+
+// What the provider gave outlives a store that is away or full for minutes.
+func TestRenewalOutlivesLongOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProvider()
+		r := replicas(t, 1, session.Config{Renew: p.renew, ProviderGrace: 5 * time.Minute, StoreGrace: 10 * time.Second})[0]
+		id := p.signIn(t, r.Manager)
+		synctest.Wait()
+		p.set(func(p *provider) {
+			p.during = func() { r.line.set(func(l *line) { l.err = session.ErrFull }) }
+		})
+		time.Sleep(p.life * 9 / 10)
+		wantAllowed(t, r, id)
+		time.Sleep(5 * time.Minute)
+		p.set(func(p *provider) { p.during = nil })
+		r.line.set(func(l *line) { l.err = nil })
+		time.Sleep(5 * time.Second)
+		if s, err := check(t, r, id, true); err != nil || s.Tokens.Refresh != "refresh-token-1" {
+			t.Errorf("Load after five minutes: %v, %v", s, err)
+		}
+		p.count(t)
+	})
+}

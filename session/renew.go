@@ -13,7 +13,8 @@ import (
 
 const (
 	unknownLife  = 5 * time.Minute  // of an access token whose end the provider does not tell
-	renewTimeout = 50 * time.Second // of a renewal in all: the provider may take 30 s, and the store be away
+	renewTimeout = 50 * time.Second // of a renewal: another replica may be at it, and the provider take 30 s
+	keepTimeout  = 15 * time.Minute // and then for the store to take what the provider gave
 	settleTime   = 5 * time.Second  // longer than an owner takes to find a store that came back: see settle
 	leaseLife    = 10 * time.Second
 	leaseRenewal = 3 * time.Second
@@ -87,7 +88,7 @@ func patience(ctx context.Context, r *renewal, grace bool) (context.Context, con
 		deadline, ok = r.spare, true
 	}
 	if !ok {
-		return context.WithCancel(ctx)
+		return context.WithTimeout(ctx, renewTimeout)
 	}
 	return context.WithDeadline(ctx, deadline)
 }
@@ -213,7 +214,7 @@ func (m *Manager) renew(ctx context.Context, id ID, s *Session) (*Session, error
 			return now, err
 		}
 	}
-	release := m.hold(ctx, name, owner)
+	release := m.hold(context.WithoutCancel(ctx), name, owner)
 	defer release()
 	// What the lease was waited for may have happened meanwhile.
 	now, err := m.prove(ctx, id, true)
@@ -299,9 +300,11 @@ func (m *Manager) renewOwned(ctx context.Context, id ID, s *Session) (*Session, 
 	return next, nil
 }
 
-// keep writes next over s, for as long as it takes: what the provider gave it will not
-// give again. A session that was ended meanwhile stays so.
+// keep writes next over s, though it may take as long as an outage of the store: what the
+// provider gave it will not give again. A session that was ended meanwhile stays so.
 func (m *Manager) keep(ctx context.Context, id ID, s, next *Session) (*Session, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTimeout)
+	defer cancel()
 	rev, err := revision(s.version)
 	if err != nil {
 		return nil, err
