@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -64,4 +65,42 @@ func TestRenewalOutlivesLongOutage(t *testing.T) {
 		}
 		p.count(t)
 	})
+}
+
+// Who lost his lease and hears that the old token is refused does not end what another
+// replica has renewed meanwhile.
+func TestRefusedAfterAnotherRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProvider()
+		store := session.NewMemory(0)
+		cfg := session.Config{Store: store, Ring: newRing(t), ProviderGrace: 5 * time.Minute}
+		cfg.Renew = func(context.Context, *session.Session) (*session.Session, error) {
+			time.Sleep(15 * time.Second)
+			return nil, session.ErrRevoked
+		}
+		stalled := manager(t, session.Config{Store: noLease{store}, Ring: cfg.Ring, Renew: cfg.Renew})
+		cfg.Renew = p.renew
+		r := replicas(t, 1, cfg)[0]
+		id := p.signIn(t, r.Manager)
+		time.Sleep(p.life * 9 / 10)
+		if _, err := stalled.Load(t.Context(), id, false); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		wantAllowed(t, r, id)
+		time.Sleep(time.Minute)
+		if s, err := check(t, r, id, true); err != nil || s.Tokens.Access != "access-1" {
+			t.Errorf("Load: %v, %v", s, err)
+		}
+		if _, err := stalled.Load(t.Context(), id, false); err != nil {
+			t.Errorf("Load where the token was refused: %v", err)
+		}
+	})
+}
+
+// noLease loses every lease.
+type noLease struct{ session.Store }
+
+func (s noLease) Put(_ context.Context, _ string, value []byte, _ time.Duration) ([]byte, error) {
+	return value, nil
 }

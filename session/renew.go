@@ -273,6 +273,11 @@ func (m *Manager) renewOwned(ctx context.Context, id ID, s *Session) (*Session, 
 	got, err := m.cfg.Renew(ctx, s)
 	switch {
 	case errors.Is(err, ErrRevoked):
+		// Who lost his lease, having stood still for long, has sent a token that
+		// somebody else has renewed since: that it is void means nothing then.
+		if now, err := m.prove(ctx, id, true); err == nil && now.version != s.version {
+			return now, nil
+		}
 		m.cfg.Event(Event{Kind: EventRevoked, Session: s.Handle.Name(), Err: err})
 		m.bury(s.Handle)
 		if err := m.cfg.Store.End(ctx, s.Handle, m.index(s, everyName)); err != nil {
