@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -103,4 +104,26 @@ type noLease struct{ session.Store }
 
 func (s noLease) Put(_ context.Context, _ string, value []byte, _ time.Duration) ([]byte, error) {
 	return value, nil
+}
+
+// Draining begins while requests still come.
+func TestWaitWhileRequestsCome(t *testing.T) {
+	p := newProvider()
+	p.life = 0
+	r := replicas(t, 1, session.Config{Renew: p.renew, ProviderGrace: time.Hour})[0]
+	ids := make([]session.ID, 200)
+	for i := range ids {
+		ids[i] = p.signIn(t, r.Manager)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range 1000 {
+			r.Wait(time.Millisecond)
+		}
+	})
+	for _, id := range ids {
+		wg.Go(func() { _, _ = check(t, r, id, false) })
+	}
+	wg.Wait()
+	r.Wait(5 * time.Second)
 }

@@ -96,20 +96,18 @@ func patience(ctx context.Context, r *renewal, grace bool) (context.Context, con
 // Wait returns when renewals are done or the timeout passes: a refresh token that was
 // sent and not kept is a session lost.
 func (m *Manager) Wait(timeout time.Duration) {
-	done := make(chan struct{})
-	go func() {
-		m.renewals.wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(timeout):
+	late := time.After(timeout)
+	for r := m.renewals.any(); r != nil; r = m.renewals.any() {
+		select {
+		case <-r.done:
+		case <-late:
+			return
+		}
 	}
 }
 
 // renewals are those of this process, one at a time for each session.
 type renewals struct {
-	wg      sync.WaitGroup
 	mu      sync.Mutex // guards all below
 	running map[Handle]*renewal
 	failed  map[Handle]setback
@@ -147,11 +145,21 @@ func (rs *renewals) join(m *Manager, id ID, s *Session, now time.Time) *renewal 
 		r.err = errBusy
 	default:
 		rs.running[s.Handle] = r
-		rs.wg.Go(func() { rs.run(m, r, id, s) })
+		go rs.run(m, r, id, s)
 		return r
 	}
 	close(r.done)
 	return r
+}
+
+// any returns one that is under way, or nil.
+func (rs *renewals) any() *renewal {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for _, r := range rs.running {
+		return r
+	}
+	return nil
 }
 
 // run is the life of a renewal. It goes on when the requests that wait for it leave.
