@@ -57,11 +57,29 @@ func (m *Manager) EndProviderSession(ctx context.Context, issuer, sid string) (i
 // endListed marks the sets first: a login that lists itself after they were read finds
 // the mark when it is done.
 func (m *Manager) endListed(ctx context.Context, kind string, sets []string, except []Handle) (int, error) {
-	mark := fmt.Sprintf("%019d", m.cfg.Now().UnixNano())
-	if err := m.cfg.Store.Raise(ctx, "n:"+kind+sets[0], []byte(mark), markedLife); err != nil {
-		return 0, fmt.Errorf("mark as ended: %w", err)
-	}
 	index := withKind(kind, sets)
+	ended, err := 0, m.markEnded(ctx, index[0])
+	if errors.Is(err, ErrFull) { // what is ended makes room
+		if ended, err = m.endAll(ctx, index, except); err == nil {
+			err = m.markEnded(ctx, index[0])
+		}
+	}
+	if err != nil {
+		return ended, err
+	}
+	more, err := m.endAll(ctx, index, except)
+	return ended + more, err
+}
+
+func (m *Manager) markEnded(ctx context.Context, set string) error {
+	mark := fmt.Sprintf("%019d", m.cfg.Now().UnixNano())
+	if err := m.cfg.Store.Raise(ctx, "n:"+set, []byte(mark), markedLife); err != nil {
+		return fmt.Errorf("mark as ended: %w", err)
+	}
+	return nil
+}
+
+func (m *Manager) endAll(ctx context.Context, index []string, except []Handle) (int, error) {
 	handles, err := m.cfg.Store.List(ctx, index)
 	if err != nil {
 		return 0, fmt.Errorf("list sessions: %w", err)

@@ -249,3 +249,45 @@ func TestEndUserFails(t *testing.T) {
 		t.Errorf("EndUser = %d, %v", n, err)
 	}
 }
+
+// A user is signed out although the store has no room for the mark: what is ended
+// makes room.
+func TestEndUserOfFullStore(t *testing.T) {
+	store := &cramped{Store: session.NewMemory(0)}
+	m := newManager(t, store)
+	ids := []session.ID{person(t, m, issuer, "alice", "s1"), person(t, m, issuer, "alice", "s2")}
+	store.full = true
+	if n, err := m.EndUser(t.Context(), issuer, "alice"); n != 2 || err != nil {
+		t.Errorf("EndUser = %d, %v, want 2", n, err)
+	}
+	for _, id := range ids {
+		if !over(t, m, id) {
+			t.Error("a session is left")
+		}
+	}
+	if store.full = true; !store.raised {
+		t.Error("logins that are under way were not ended")
+	}
+	if n, err := m.EndUser(t.Context(), issuer, "alice"); !errors.Is(err, session.ErrFull) {
+		t.Errorf("EndUser without a mark = %d, %v, want ErrFull", n, err)
+	}
+}
+
+// cramped has room for a mark only after something was ended.
+type cramped struct {
+	session.Store
+	full, raised bool
+}
+
+func (c *cramped) End(ctx context.Context, h session.Handle, index []string) error {
+	c.full = false
+	return c.Store.End(ctx, h, index)
+}
+
+func (c *cramped) Raise(ctx context.Context, name string, value []byte, life time.Duration) error {
+	if c.full {
+		return session.ErrFull
+	}
+	c.raised = true
+	return c.Store.Raise(ctx, name, value, life)
+}
