@@ -129,12 +129,13 @@ func (m *Manager) repeatEndings(ctx context.Context) {
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
-		if err == nil {
-			err = m.cfg.Store.End(ctx, h, nil)
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			return // the store is away again: its return begins this anew
 		}
+		err = m.cfg.Store.End(ctx, h, nil)
 		m.cfg.Event(Event{Kind: EventReturned, Session: h.Name(), Err: err})
 		if err != nil {
-			return // the store is away again: its return begins this anew
+			return
 		}
 	}
 }
