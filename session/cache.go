@@ -20,10 +20,11 @@ const (
 // It is bounded by bytes: what is used moves to the young half of its shard, and when
 // that is full the old half is forgotten.
 type cache struct {
-	half  int64        // bytes of half a shard; zero: no session is kept
-	alive atomic.Bool  // endings are told promptly; without, every session is proven anew
-	epoch atomic.Int64 // moves on when endings may have been lost: what was proven before counts no more
-	shard [shards]shard
+	half    int64        // bytes of half a shard; zero: no session is kept
+	alive   atomic.Bool  // endings are told promptly; without, every session is proven anew
+	epoch   atomic.Int64 // moves on when endings may have been lost: what was proven before counts no more
+	changed moment       // when endings may have been lost last
+	shard   [shards]shard
 }
 
 type shard struct {
@@ -165,9 +166,16 @@ func (c *cache) bury(h Handle, now time.Time) {
 }
 
 // feed is told whether endings arrive. What was proven before a change counts no more.
-func (c *cache) feed(alive bool) (first bool) {
+func (c *cache) feed(alive bool, now time.Time) {
 	c.alive.Store(alive)
-	return c.epoch.Add(1) == 1
+	if c.epoch.Add(1) > 1 {
+		c.changed.set(now)
+	}
+}
+
+// unsettled reports whether the feed is down, or came back less than d before now.
+func (c *cache) unsettled(now time.Time, d time.Duration) bool {
+	return c.epoch.Load() > 0 && !c.alive.Load() || c.changed.within(now, d)
 }
 
 // Cached says how many sessions the local cache holds, what they are accounted for,

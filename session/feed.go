@@ -84,7 +84,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		}
 	})
 	w := Watcher{Ended: m.bury, Alive: func(alive bool) {
-		m.feed(alive)
+		m.cache.feed(alive, m.cfg.Now())
 		if !alive {
 			m.cfg.Event(Event{Kind: EventLost})
 			return
@@ -99,20 +99,13 @@ func (m *Manager) Run(ctx context.Context) error {
 		if err := m.cfg.Store.Watch(ctx, w); err != nil {
 			m.cfg.Event(Event{Kind: EventLost, Err: err})
 		}
-		m.feed(false)
+		m.cache.feed(false, m.cfg.Now())
 		select {
 		case <-ctx.Done():
 		case <-time.After(feedPause):
 		}
 	}
 	return nil
-}
-
-// feed is told whether endings arrive. Only the first word, that they do, is no trouble.
-func (m *Manager) feed(alive bool) {
-	if first := m.cache.feed(alive); !first || !alive {
-		m.trouble.set(m.cfg.Now())
-	}
 }
 
 // bury is told of every ending.

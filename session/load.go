@@ -146,7 +146,6 @@ func (m *Manager) prove(ctx context.Context, id ID, tokens bool) (*Session, erro
 		return nil, fmt.Errorf("load session %s: %w", h.Name(), err)
 	case err != nil:
 		m.proofs.failure.set(m.cfg.Now())
-		m.trouble.set(m.cfg.Now())
 		return nil, fmt.Errorf("load session: %w", storeError{err})
 	}
 	s, err := m.codec.decode(id, r, fields)

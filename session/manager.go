@@ -64,7 +64,6 @@ type Manager struct {
 	user     *seal.Box // names of index sets, by issuer and subject
 	sid      *seal.Box // names of index sets, by issuer and sid
 	cache    *cache
-	trouble  moment // when the store failed, or its feed broke or came back
 	proofs   proofs
 	renewals renewals
 	endings  endings

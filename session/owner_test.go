@@ -127,3 +127,22 @@ func TestWaitWhileRequestsCome(t *testing.T) {
 	wg.Wait()
 	r.Wait(5 * time.Second)
 }
+
+// Part of the store is down for long, so that endings may always be lost: what the rest
+// holds is renewed all the same.
+func TestRenewalWhileFeedIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProvider()
+		r := replicas(t, 1, session.Config{Renew: p.renew})[0]
+		id := p.signIn(t, r.Manager)
+		synctest.Wait()
+		r.line.alive(false)
+		time.Sleep(p.life * 9 / 10)
+		wantAllowed(t, r, id)
+		time.Sleep(6 * time.Second)
+		if s, err := check(t, r, id, true); err != nil || s.Tokens.Access != "access-1" {
+			t.Errorf("Load: %v, %v", s, err)
+		}
+		p.count(t)
+	})
+}

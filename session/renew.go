@@ -15,7 +15,7 @@ const (
 	unknownLife  = 5 * time.Minute  // of an access token whose end the provider does not tell
 	renewTimeout = 50 * time.Second // of a renewal: another replica may be at it, and the provider take 30 s
 	keepTimeout  = 15 * time.Minute // and then for the store to take what the provider gave
-	settleTime   = 5 * time.Second  // longer than an owner takes to find a store that came back: see settle
+	settleTime   = 5 * time.Second  // longer than an owner takes to write to a store that came back
 	leaseLife    = 10 * time.Second
 	leaseRenewal = 3 * time.Second
 	maxRenewals  = 1024 // at a time in this process; each provider has a bound of its own
@@ -47,7 +47,6 @@ func (s *Session) due() time.Time {
 var (
 	errNotAsked   = errors.New("the provider is not asked again so soon after it failed")
 	errBusy       = errors.New("too many renewals at a time")
-	errTrouble    = errors.New("the store is in trouble")
 	errNoProvider = errors.New("session could not be renewed in time")
 )
 
@@ -199,14 +198,10 @@ func jitter(d time.Duration) time.Duration {
 // renew has the session renewed by whoever owns its lease: this replica, or another
 // whose result it then takes over.
 func (m *Manager) renew(ctx context.Context, id ID, s *Session) (*Session, error) {
-	if err := m.settle(ctx); err != nil {
-		return nil, err
-	}
 	name, owner := "l:{"+s.Handle.String()+"}", []byte(rand.Text())
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		held, err := m.cfg.Store.Put(ctx, name, owner, leaseLife)
 		if err != nil {
-			m.trouble.set(m.cfg.Now())
 			return nil, fmt.Errorf("lease: %w", err)
 		}
 		if bytes.Equal(held, owner) {
@@ -224,6 +219,7 @@ func (m *Manager) renew(ctx context.Context, id ID, s *Session) (*Session, error
 	}
 	release := m.hold(context.WithoutCancel(ctx), name, owner)
 	defer release()
+	m.settle(ctx)
 	// What the lease was waited for may have happened meanwhile.
 	now, err := m.prove(ctx, id, true)
 	if err != nil || now.version != s.version && m.cfg.Now().Before(now.due()) {
@@ -232,21 +228,17 @@ func (m *Manager) renew(ctx context.Context, id ID, s *Session) (*Session, error
 	return m.renewOwned(ctx, id, now)
 }
 
-// settle waits a while where the store was in trouble. A lease may have ended meanwhile,
-// or been lost by a failover, while its owner has the provider's answer or waits for it:
-// he writes it, or takes his lease again, before anybody sends the refresh token twice.
-func (m *Manager) settle(ctx context.Context) error {
-	if !m.trouble.within(m.cfg.Now(), settleTime) {
-		return nil
+// settle waits a while where the store is in trouble, or was. The lease of another owner
+// may have ended meanwhile, or been lost by a failover, while he has the provider's answer:
+// he writes it down before the refresh token is sent twice.
+func (m *Manager) settle(ctx context.Context) {
+	if !m.cache.unsettled(m.cfg.Now(), settleTime) {
+		return
 	}
 	select {
 	case <-ctx.Done():
 	case <-time.After(settleTime):
 	}
-	if m.trouble.within(m.cfg.Now(), settleTime) {
-		return errTrouble
-	}
-	return nil
 }
 
 // hold renews the lease until release, which gives it back.
