@@ -28,11 +28,11 @@ const maxRefreshes = 100
 //
 // Once the provider has answered, the old refresh token may be void, so that nothing
 // that can be done without loses the new one: without a usable expires_in the access
-// token is taken for one of five minutes; when the keys cannot be read, the dates of
-// the ID token do not fit our clock, or userinfo does not answer, the identity stays
-// as it was (Grant.Kept says why). Only an answer without an access token of type
-// Bearer is ErrUnavailable; it may have used the refresh token up, as a time-out may,
-// and then the next Refresh learns that the sign-in is over.
+// token is taken for one of five minutes; when the keys cannot be read or lack the one
+// that signed, the dates of the ID token do not fit our clock, or userinfo does not
+// answer, the identity stays as it was (Grant.Kept says why). Only an answer without an
+// access token of type Bearer is ErrUnavailable; it may have used the refresh token up,
+// as a time-out may, and then the next Refresh learns that the sign-in is over.
 //
 // ProviderSession stays the first: sessions are found by it.
 //

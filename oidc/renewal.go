@@ -31,6 +31,10 @@ func (p *Provider) verifyRenewedIDToken(ctx context.Context, t *tokens, known *a
 		return n.claims, nil
 	case errors.Is(err, ErrUnavailable):
 		return nil, err
+	case errors.Is(err, errNoKey):
+		// The provider signs with a key before every cache on the way has it. Who
+		// forged this would have had to answer at the token endpoint.
+		return nil, fmt.Errorf("%w: ID token: %w", ErrUnavailable, err)
 	case errors.Is(err, errExpired), errors.Is(err, errNotYet):
 		// Signed by the provider just now, so one of the clocks is wrong. A clock
 		// that jumps here must not sign everybody out.
