@@ -77,3 +77,54 @@ func TestN9StoreFailedBeforeClockWasSetBack(t *testing.T) {
 		wantOver(t, r, id)
 	})
 }
+
+// Who needs the tokens gets them, also when somebody who does not was here before.
+func TestTokensAfterCachedWithout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := replicas(t, 1, session.Config{})[0]
+		id, _ := create(t, r.Manager)
+		synctest.Wait()
+		wantAllowed(t, r, id)
+		if s, err := check(t, r, id, true); err != nil || s.Tokens == nil || s.Tokens.Access == "" {
+			t.Errorf("Load with tokens: %v, %v", s, err)
+		}
+	})
+}
+
+// The absolute end counts in the cache, too, and no grace prolongs it.
+func TestCachedSessionReachesItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := replicas(t, 1, session.Config{StoreGrace: time.Minute})[0]
+		s := alice(t)
+		s.Until = time.Now().Add(time.Second)
+		id, _, err := r.Create(t.Context(), attempt, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		wantAllowed(t, r, id)
+		r.line.set(func(l *line) { l.err = errors.New("down") })
+		time.Sleep(time.Second)
+		wantOver(t, r, id)
+	})
+}
+
+// While the store fails slowly, one request waits for it, and not each.
+func TestStoreFailsSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := replicas(t, 1, session.Config{StoreGrace: 10 * time.Second})[0]
+		id, _ := create(t, r.Manager)
+		synctest.Wait()
+		wantAllowed(t, r, id)
+		r.line.set(func(l *line) { l.err, l.delay = errors.New("down"), 100*time.Millisecond })
+		r.line.alive(false)
+		begun := time.Now()
+		for range 2 {
+			wantAllowed(t, r, id)
+		}
+		if took := time.Since(begun); took != 100*time.Millisecond {
+			t.Errorf("two requests waited %v, want 100ms", took)
+		}
+		time.Sleep(time.Second)
+	})
+}

@@ -15,7 +15,7 @@ const (
 	answerTime   = 150 * time.Millisecond // what is left of a Check to answer in
 )
 
-// Load returns a live session, with Tokens only when asked: from the local cache when
+// Load returns a live session, with Tokens when asked: from the local cache when
 // it was proven alive within the last 5 s and endings are told promptly, else in one
 // round trip to the store. What was ended is ErrNotFound; while the store cannot be
 // asked, what was proven last is served for StoreGrace, and then an error that is not

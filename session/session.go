@@ -81,7 +81,7 @@ type Session struct {
 	Expires  time.Time // absolute end; nothing moves it
 	Begun    time.Time // for Create: when the login was begun; zero: now
 	Until    time.Time // for Create: an earlier absolute end than the configured one; zero: none
-	Tokens   *Tokens   // nil unless asked for
+	Tokens   *Tokens   // there when asked for; perhaps otherwise, too
 	Summary  Summary   // empty from Load: a decision does not need it
 
 	renewed time.Time // when the provider last said who it is

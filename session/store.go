@@ -111,7 +111,7 @@ const (
 type NewRecord struct {
 	Record
 	Idle     time.Duration // how long it lives without a Touch
-	Absolute time.Duration // how long it lives at most, at least Idle
+	Absolute time.Duration // how long it lives at most; may be less than Idle
 	Index    []string      // sets that list this session, by its Handle, until its absolute end
 
 	Mark      string // name of a note that only the first to come gets
