@@ -128,3 +128,17 @@ func TestStoreFailsSlowly(t *testing.T) {
 		time.Sleep(time.Second)
 	})
 }
+
+// The same at one moment: they do not share a round trip that brings no tokens.
+func TestTokensBesideWithout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := replicas(t, 1, session.Config{})[0]
+		id, _ := create(t, r.Manager)
+		r.line.set(func(l *line) { l.delay = 100 * time.Millisecond })
+		go func() { _, _ = check(t, r, id, false) }()
+		synctest.Wait()
+		if s, err := check(t, r, id, true); err != nil || s.Tokens == nil {
+			t.Errorf("Load with tokens: %v, %v", s, err)
+		}
+	})
+}
