@@ -410,3 +410,43 @@ func eventually(t testing.TB, cond func() bool) {
 		}
 	}
 }
+
+// Sessions that are over are remembered boundedly, and cached no more; what is proven
+// again and again is accounted once.
+func TestCacheAccounting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := replicas(t, 1, session.Config{CacheBytes: 1 << 20})[0]
+		var ids []session.ID
+		for i := range 300 {
+			id, _, err := r.Create(t.Context(), fmt.Sprint(attempt, i), alice(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, id)
+		}
+		synctest.Wait()
+		for range 3 {
+			for _, id := range ids {
+				wantAllowed(t, r, id)
+			}
+			time.Sleep(5 * time.Second)
+		}
+		if held, bytes, _ := r.Cached(); held == 0 || bytes > 1<<20 {
+			t.Errorf("%d sessions of %d bytes are cached", held, bytes)
+		}
+		for _, id := range ids[:150] {
+			if err := r.End(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := session.Dead(r.Manager); n != 150 {
+			t.Errorf("%d sessions are remembered to be over, want 150", n)
+		}
+		for i := range 100_000 {
+			r.line.watch.Ended(session.ID{byte(i), byte(i >> 8), byte(i >> 16)}.Handle())
+		}
+		if n := session.Dead(r.Manager); n > 64*1024 {
+			t.Errorf("%d sessions are remembered to be over, want at most 64 Ki", n)
+		}
+	})
+}

@@ -19,3 +19,29 @@ func Forget(m *Manager) {
 		s.mu.Unlock()
 	}
 }
+
+// Dead is how many sessions m remembers to be over. It panics when the cache of m is
+// accounted wrongly, or holds one of those.
+func Dead(m *Manager) (n int) {
+	for i := range m.cache.shard {
+		s := &m.cache.shard[i]
+		s.mu.Lock()
+		for _, half := range []struct {
+			held  map[Handle]*cached
+			bytes int64
+		}{{s.young, s.bytes}, {s.old, s.oldBytes}} {
+			for h, e := range half.held {
+				half.bytes -= e.cost
+				if _, dead := s.dead[h]; dead {
+					panic("a session that is over is cached")
+				}
+			}
+			if half.bytes != 0 {
+				panic("bytes and sessions differ")
+			}
+		}
+		n += len(s.dead)
+		s.mu.Unlock()
+	}
+	return n
+}

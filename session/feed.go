@@ -115,6 +115,13 @@ func (m *Manager) bury(h Handle) {
 	m.endings.add(h, now)
 }
 
+// Inherit takes over what before, a manager of the same store, knows of endings.
+func (m *Manager) Inherit(before *Manager) {
+	for _, h := range before.endings.recent(m.cfg.Now()) {
+		m.bury(h)
+	}
+}
+
 // repeatEndings ends again what ended within the last minute and is there all the same.
 func (m *Manager) repeatEndings(ctx context.Context) {
 	for _, h := range m.endings.recent(m.cfg.Now()) {

@@ -61,6 +61,30 @@ func TestDamagedRecordReturns(t *testing.T) {
 	})
 }
 
+// A manager that follows another repeats the endings that the other knew.
+func TestInherit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, ring := session.NewMemory(0), newRing(t)
+		before := replicas(t, 1, session.Config{Store: store, Ring: ring})[0]
+		copied := &copies{Store: store}
+		id, _ := create(t, manager(t, session.Config{Store: copied, Ring: ring}))
+		synctest.Wait()
+		if err := before.End(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		after := replicas(t, 1, session.Config{Store: store, Ring: ring})[0]
+		synctest.Wait()
+		after.Inherit(before.Manager)
+		copied.bringBack(t)
+		wantOver(t, after, id)
+		after.line.alive(true)
+		synctest.Wait()
+		if _, _, err := store.Load(t.Context(), id.Handle(), 0); !errors.Is(err, session.ErrNotFound) {
+			t.Errorf("the record that came back is still there: %v", err)
+		}
+	})
+}
+
 // damagedRecord has one record that does not load.
 type damagedRecord struct {
 	session.Store

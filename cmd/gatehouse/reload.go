@@ -188,6 +188,9 @@ func (p *program) swap(g *graph) {
 		ctx, cancel := context.WithCancel(p.lifetime)
 		g.sessions.stop = cancel
 		p.running.Go(func() { _ = g.sessions.Run(ctx) })
+		if before != nil && before.sessions != nil {
+			g.sessions.Inherit(before.sessions.Manager)
+		}
 	}
 	p.metrics.SetRules(g.config.RuleNames())
 	p.current.Store(g)
