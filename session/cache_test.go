@@ -448,5 +448,13 @@ func TestCacheAccounting(t *testing.T) {
 		if n := session.Dead(r.Manager); n > 64*1024 {
 			t.Errorf("%d sessions are remembered to be over, want at most 64 Ki", n)
 		}
+		if n := session.Endings(r.Manager); n != 100_000 {
+			t.Errorf("%d endings would be repeated, want 100000", n)
+		}
+		time.Sleep(61 * time.Second)
+		r.line.watch.Ended(ids[0].Handle())
+		if n := session.Endings(r.Manager); n != 1 {
+			t.Errorf("%d endings would be repeated, want that of the last minute", n)
+		}
 	})
 }

@@ -45,3 +45,13 @@ func Dead(m *Manager) (n int) {
 	}
 	return n
 }
+
+// Endings is how many endings m would repeat.
+func Endings(m *Manager) int {
+	m.endings.mu.Lock()
+	defer m.endings.mu.Unlock()
+	if len(m.endings.list) != len(m.endings.known) {
+		panic("list and known differ")
+	}
+	return len(m.endings.list)
+}

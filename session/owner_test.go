@@ -139,10 +139,30 @@ func TestRenewalWhileFeedIsLost(t *testing.T) {
 		r.line.alive(false)
 		time.Sleep(p.life * 9 / 10)
 		wantAllowed(t, r, id)
-		time.Sleep(6 * time.Second)
+		time.Sleep(4 * time.Second)
+		if n := p.count(t); n != 0 {
+			t.Errorf("asked %d times at once", n)
+		}
+		time.Sleep(2 * time.Second)
 		if s, err := check(t, r, id, true); err != nil || s.Tokens.Access != "access-1" {
 			t.Errorf("Load: %v, %v", s, err)
 		}
 		p.count(t)
+	})
+}
+
+// A replica that has just started waits for nobody.
+func TestRenewalRightAfterStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProvider()
+		p.life = time.Second
+		r := replicas(t, 1, session.Config{Renew: p.renew})[0]
+		id := p.signIn(t, r.Manager)
+		synctest.Wait()
+		time.Sleep(time.Second)
+		wantAllowed(t, r, id)
+		if n := p.count(t); n != 1 {
+			t.Errorf("asked %d times", n)
+		}
 	})
 }
