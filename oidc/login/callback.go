@@ -83,7 +83,22 @@ func (l *Login) answer(ctx context.Context, r *authz.Request, q query, in *arriv
 	if code == "" || len(code) > maxCode || !printable(code) { // RFC 6749 appendix A.11
 		return l.refuse(r, "bad_code", drop(l.againPage("The sign-in was refused", "The answer of the sign-in service is incomplete.", l.back(in.state)), in.attempt.cookie()))
 	}
+	if c, ok := l.overtaken(ctx, r, in); ok {
+		l.refused(r, "overtaken")
+		return l.handOver(ctx, r, in.state.ask, made{c.id, c.expires}, clearCookie(in.attempt.cookie()))
+	}
 	return l.land(ctx, r, code, in)
+}
+
+// overtaken returns the session that another tab has made for another application since
+// this login began: with one in place it would not have begun. A second session would
+// end the first, and sign that application out.
+func (l *Login) overtaken(ctx context.Context, r *authz.Request, in *arrival) (card, bool) {
+	if in.state.ask == nil || in.state.ask.again {
+		return card{}, false
+	}
+	c, err := l.live(ctx, r, in.gate)
+	return c, err == nil
 }
 
 func (l *Login) expired(r *authz.Request, st state, cookie string) authz.Response {

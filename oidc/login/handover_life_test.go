@@ -119,6 +119,40 @@ func TestL11LateHandOverEndsNoYoungerSession(t *testing.T) {
 	}
 }
 
+// L11: two applications that are opened at once share the session of the first that comes
+// back; the second login does not sign the first application out. Who asks to sign in
+// again gets what he asks for.
+func TestL11ApplicationsOpenedAtOnceShareASession(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		second string
+		logins int64
+	}{
+		"opened at once": {two + "/y", 1},
+		"signs in again": {two + "/oauth2/start?rd=/y&prompt=login", 2},
+	} {
+		m := newMesh(t)
+		v := m.visitor()
+		first, _ := v.follow(one+"/x", auth+"/oauth2/callback?")
+		second, _ := v.follow(c.second, auth+"/oauth2/callback?")
+		v.follow(first)
+		if end, d := v.follow(second); end != two+"/y" || d.Outcome != authz.Allow {
+			t.Errorf("%s: the second login ended at %s: %v", name, end, d.Outcome)
+		}
+		m.login.Wait(5 * time.Second)
+		shared := c.logins == 1
+		if d := v.load(one + "/x"); (d.Outcome == authz.Allow) != shared {
+			t.Errorf("%s: the first application: %v %s", name, d.Outcome, d.Reason)
+		}
+		if n := m.store.creates.Load(); n != c.logins || (m.reasons("overtaken") == 1) != shared {
+			t.Errorf("%s: %d sessions\n%s", name, n, m.log)
+		}
+		if names := v.at(auth).names("__Host-gh_p_"); len(names) != 0 {
+			t.Errorf("%s: pending cookies are left: %q", name, names)
+		}
+	}
+}
+
 // withClock is a mesh whose sessions go by its clock, too.
 func withClock(t *testing.T) *mesh {
 	t.Helper()
