@@ -24,6 +24,7 @@ var (
 
 // flight is the one redemption of an attempt in this process.
 type flight struct {
+	mark string        // of the attempt
 	done chan struct{} // closed when the fields below are set
 	made made
 	err  error
@@ -44,7 +45,7 @@ type made struct {
 type flights struct {
 	mu      sync.Mutex         // guards all below
 	flights map[string]*flight // by the attempt's mark
-	order   []string           // marks, oldest first
+	order   []*flight          // all, and those that a retry has replaced; oldest first
 	running int
 }
 
@@ -69,9 +70,9 @@ func (f *flights) join(mark string, now time.Time) (fl *flight, owner bool, err 
 		return nil, false, errBusy
 	}
 	f.sweep(now)
-	fl = &flight{done: make(chan struct{}), again: again}
+	fl = &flight{mark: mark, done: make(chan struct{}), again: again}
 	f.flights[mark] = fl
-	f.order = append(f.order, mark)
+	f.order = append(f.order, fl)
 	f.running++
 	return fl, true, nil
 }
@@ -86,15 +87,22 @@ func (f *flights) land(mark string, m made, err error, try bool, now time.Time) 
 	f.running--
 }
 
-// sweep drops what an expired attempt can no longer ask for, and the oldest result
-// when there are too many. f.mu is held.
+// sweep drops what an expired attempt can no longer ask for, and the oldest results
+// when there are too many. One that has none yet gives way to younger ones: a provider
+// that hangs must not make us remember all that come after. f.mu is held.
 func (f *flights) sweep(now time.Time) {
 	for len(f.order) > 0 {
-		fl := f.flights[f.order[0]]
-		if fl != nil && (!fl.finished() || now.Sub(fl.end) < attemptLife && len(f.flights) < maxFlights) {
+		fl := f.order[0]
+		finished, full := fl.finished(), len(f.order) >= maxFlights
+		switch {
+		case !full && (!finished || now.Sub(fl.end) < attemptLife):
 			return
+		case !finished: // one of at most maxRunning, so the next is found soon
+			f.order = append(f.order[1:], fl)
+			continue
+		case f.flights[fl.mark] == fl:
+			delete(f.flights, fl.mark)
 		}
-		delete(f.flights, f.order[0])
 		f.order = f.order[1:]
 	}
 }

@@ -72,6 +72,24 @@ func TestFlightsAreBounded(t *testing.T) {
 	if len(f.flights) > maxFlights || len(f.order) > maxFlights {
 		t.Errorf("%d flights are remembered", len(f.flights))
 	}
+	hanging := newFlights()
+	_, _, _ = hanging.join("at a provider that hangs", now)
+	for i := range 2 * maxFlights {
+		mark := packTime(time.Unix(int64(i), 0))
+		if i%2 == 1 {
+			mark = "tried again and again"
+		}
+		now = now.Add(repeatSpan / 10)
+		if _, owner, err := hanging.join(mark, now); owner && err == nil {
+			hanging.land(mark, made{}, errElsewhere, true, now)
+		}
+	}
+	if len(hanging.flights) > maxFlights || len(hanging.order) > maxFlights {
+		t.Errorf("%d flights are remembered, %d in order", len(hanging.flights), len(hanging.order))
+	}
+	if fl, owner, _ := hanging.join("at a provider that hangs", now); owner || fl.finished() {
+		t.Error("the login that hangs is forgotten: its code would be sent twice")
+	}
 	g := newFlights()
 	for i := range maxRunning {
 		_, _, _ = g.join(packTime(time.Unix(int64(i), 0)), now)
