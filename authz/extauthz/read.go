@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/gatehouse-mesh/gatehouse/authz"
 )
@@ -98,7 +99,7 @@ func (c *check) readAttributes(f field) error {
 		return f.message(c.readPeer)
 	case 4: // request
 		return f.message(func(f field) error {
-			if f.number != 2 { // http
+			if f.number != 2 || f.typ != protowire.BytesType { // http
 				return nil
 			}
 			c.http = true
@@ -123,7 +124,7 @@ func (c *check) readPeer(f field) error {
 // member counts, and is merged with itself.
 func (c *check) readAddress(f field) error {
 	name, known := addressNames[f.number]
-	if !known {
+	if !known || f.typ != protowire.BytesType {
 		return nil
 	}
 	if c.kind != f.number {

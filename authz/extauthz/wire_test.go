@@ -102,6 +102,34 @@ func TestReadMerges(t *testing.T) {
 	}
 }
 
+// A field of another wire type is an unknown one: it is neither a kind of address nor an
+// HTTP request.
+func TestReadSkipsOtherWireTypes(t *testing.T) {
+	number := func(n protowire.Number) []byte {
+		return protowire.AppendVarint(protowire.AppendTag(nil, n, protowire.VarintType), 7)
+	}
+	within := func(b []byte, path ...protowire.Number) []byte {
+		for _, n := range slices.Backward(path) {
+			b = protowire.AppendBytes(protowire.AppendTag(nil, n, protowire.BytesType), b)
+		}
+		return b
+	}
+	socket, err := proto.Marshal(samples()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	pipe := slices.Concat(socket, within(number(2), 1, 1, 1))
+	agree(t, "a number for a pipe", pipe)
+	if c := read(pipe); c.peer() != "192.0.2.7" {
+		t.Errorf("a number for a pipe: the peer is %q", c.peer())
+	}
+	none := within(number(2), 1, 4)
+	agree(t, "a number for the HTTP request", none)
+	if c := read(none); c.http {
+		t.Error("a number is taken for an HTTP request")
+	}
+}
+
 // agree holds read against the generated decoder. What that refuses may be refused here
 // or not, since parts that nobody looks at are not looked at.
 func agree(t testing.TB, name any, data []byte) {
