@@ -69,6 +69,7 @@ func TestAuthorize(t *testing.T) {
 		reason  string
 	}{
 		{"known", source{identity: alice()}, authz.AnyUser(), nil, authz.Allow, 0, "allowed"},
+		{"application's own token", source{identity: alice()}, authz.AnyUser(), []authz.Field{{Name: "authorization", Value: "Bearer t"}}, authz.Allow, 0, "allowed"},
 		{"condition", source{identity: alice()}, authz.Groups("admins"), nil, authz.Deny, 403, "condition_failed"},
 		{"fetch", source{err: noCreds, challenge: signIn}, authz.AnyUser(), nil, authz.Deny, 401, "no_credentials"},
 		{"navigation", source{err: noCreds, challenge: signIn}, authz.AnyUser(), navigation, authz.Deny, 302, "no_credentials"},
