@@ -40,6 +40,11 @@ func (l *Login) callback(ctx context.Context, r *authz.Request) authz.Response {
 	if !ok {
 		return l.refuse(r, "bad_state", l.againPage("This sign-in was not started here", "The answer of the sign-in service does not belong to a sign-in of this site.", "/"))
 	}
+	if st.ask != nil {
+		if target, _ := l.target(st.ask); target == nil { // the configuration has changed meanwhile
+			return l.refuse(r, "unknown_host", strayPage())
+		}
+	}
 	a, ok := l.attemptOf(r, st)
 	if !ok {
 		return l.missed(ctx, r, "no_cookie", l.hosts[r.Host].gateOf(st.gate), st)

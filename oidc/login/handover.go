@@ -62,13 +62,11 @@ func (l *Login) startFor(ctx context.Context, r *authz.Request, req string) auth
 	return l.toProvider(ctx, r, g, st, false)
 }
 
-// handOver offers a session to the browser that holds the errand of a, and sends this
-// one to fetch it. Cookies go with the answer only when the session waits there.
+// handOver offers a session to the browser that holds the errand of a, whose target is
+// there, and sends this one to fetch it. Cookies go with the answer only when the session
+// waits there.
 func (l *Login) handOver(ctx context.Context, r *authz.Request, a *ask, m made, cookies ...authz.Field) authz.Response {
 	target, _ := l.target(a)
-	if target == nil { // the configuration has changed meanwhile
-		return l.refuse(r, "unknown_host", strayPage())
-	}
 	code := rand.Text()
 	switch err := l.cfg.Sessions.Offer(ctx, code, offer{m, a.host, a.nonce}.pack(), offerLife); {
 	case errors.Is(err, session.ErrFull):

@@ -153,6 +153,35 @@ func TestL11ApplicationsOpenedAtOnceShareASession(t *testing.T) {
 	}
 }
 
+// An application that is gone when the browser comes back from the provider gets no
+// session, and none is made for it.
+func TestCallbackForAnApplicationThatIsGone(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t)
+	v := m.visitor()
+	callback, _ := v.follow(one+"/x", auth+"/oauth2/callback?")
+	live := m.visitor()
+	live.signIn(two + "/y")
+	m.build([]func(*login.Config){func(cfg *login.Config) { m.hosts(cfg); cfg.Hosts = cfg.Hosts[1:] }})
+	before := m.store.creates.Load()
+	for i, b := range []*visitor{v, m.visitor(), live} { // with its attempt, without, and signed in
+		if d := b.load(callback); d.Response.Status != 400 || m.reasons("unknown_host") != i+1 {
+			t.Errorf("browser %d: callback = %d\n%s", i, d.Response.Status, m.log)
+		}
+	}
+	m.login.Wait(5 * time.Second)
+	m.build([]func(*login.Config){func(cfg *login.Config) { // no host signs in for others any more
+		m.hosts(cfg)
+		cfg.Hosts, cfg.LoginHost = []login.Host{*cfg.LoginHost}, nil
+	}})
+	if d := m.visitor().load(callback); d.Response.Status != 400 || m.reasons("unknown_host") != 4 {
+		t.Errorf("without a login host: callback = %d", d.Response.Status)
+	}
+	if m.store.creates.Load() != before || m.idp.Hits(oidctest.Token) != 1 {
+		t.Errorf("%d sessions were made, %d codes redeemed", m.store.creates.Load()-before, m.idp.Hits(oidctest.Token)-1)
+	}
+}
+
 // withClock is a mesh whose sessions go by its clock, too.
 func withClock(t *testing.T) *mesh {
 	t.Helper()

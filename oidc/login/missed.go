@@ -81,8 +81,6 @@ func (l *Login) back(st state) string {
 	if st.ask == nil {
 		return st.address
 	}
-	if target, _ := l.target(st.ask); target != nil {
-		return target.Origin + "/"
-	}
-	return "/"
+	target, _ := l.target(st.ask)
+	return target.Origin + "/"
 }
