@@ -111,6 +111,24 @@ func TestSizesOfHandOver(t *testing.T) {
 	}
 }
 
+// An attempt or errand that is too old goes with the next start, however few there are;
+// a young one stays.
+func TestRoomClearsWhatIsTooOld(t *testing.T) {
+	t.Parallel()
+	l, now := handing(t), time.Now()
+	const host = "app.example.com"
+	a, e := newAttempt(l.loginSite.gates[0], now), newErrand(l.loginSite.gates[0], state{trail: someAsk.trail}, now)
+	r := &authz.Request{Host: host, Header: authz.Header{
+		{Name: "cookie", Value: a.cookie() + "=" + l.sealAttempt(host, a)}, {Name: "cookie", Value: e.cookie() + "=" + l.sealErrand(host, e)},
+	}}
+	if clear := l.room(r, now.Add(attemptLife-1)); len(clear) != 0 {
+		t.Errorf("before their time: %v", clear)
+	}
+	if clear := l.room(r, now.Add(attemptLife)); len(clear) != 2 || clear[0] != clearCookie(a.cookie()) || clear[1] != clearCookie(e.cookie()) {
+		t.Errorf("at the end of their time: %v", clear)
+	}
+}
+
 // What opens a request opens nothing else, and what was sealed for one host opens at
 // no other.
 func TestPurposesAreApart(t *testing.T) {
