@@ -111,6 +111,39 @@ func TestSizesOfHandOver(t *testing.T) {
 	}
 }
 
+// L10: a login ends the one session that the browser had before. Of two it cannot be
+// told which was his, so neither is ended.
+func TestL10LoginEndsOneSessionOrNone(t *testing.T) {
+	t.Parallel()
+	l := handing(t)
+	l.Wait(0)
+	var old []card
+	for _, mark := range []string{"the first of two attempts", "the second of two attempts"} {
+		id, _, err := l.cfg.Sessions.Create(t.Context(), mark, session.Session{
+			Identity: &authz.Identity{Provider: "corp", Issuer: "https://idp.example.com", Subject: "alice", User: "alice"}, Tokens: &session.Tokens{},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		old = append(old, card{id: id})
+	}
+	for i, c := range []struct {
+		old  []card
+		live int
+	}{{old, 2}, {nil, 2}, {old[:1], 1}} {
+		l.endOld(t.Context(), &authz.Request{}, c.old, made{})
+		live := 0
+		for _, o := range old {
+			if _, err := l.cfg.Sessions.Load(t.Context(), o.id, false); err == nil {
+				live++
+			}
+		}
+		if live != c.live {
+			t.Errorf("case %d: %d sessions live, want %d", i, live, c.live)
+		}
+	}
+}
+
 // An attempt or errand that is too old goes with the next start, however few there are;
 // a young one stays.
 func TestRoomClearsWhatIsTooOld(t *testing.T) {
