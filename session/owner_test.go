@@ -166,3 +166,27 @@ func TestRenewalRightAfterStart(t *testing.T) {
 		}
 	})
 }
+
+// Who has no deadline of his own does not wait for as long as an outage takes.
+func TestNobodyWaitsForKeeping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProvider()
+		m := manager(t, session.Config{Store: noRoom{session.NewMemory(0)}, Ring: newRing(t), Renew: p.renew})
+		id := p.signIn(t, m)
+		time.Sleep(p.life)
+		begun := time.Now()
+		if _, err := m.Load(t.Context(), id, true); err == nil || errors.Is(err, session.ErrNotFound) {
+			t.Errorf("Load: %v", err)
+		}
+		if took := time.Since(begun); took > time.Minute {
+			t.Errorf("waited %v", took)
+		}
+		time.Sleep(20 * time.Minute)
+		p.count(t)
+	})
+}
+
+// noRoom has none for what was renewed.
+type noRoom struct{ session.Store }
+
+func (noRoom) Replace(context.Context, session.Record, string) error { return session.ErrFull }
