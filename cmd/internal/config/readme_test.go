@@ -8,18 +8,52 @@ import (
 	"github.com/gatehouse-mesh/gatehouse/cmd/internal/config"
 )
 
-// The first configuration that a reader copies is one that starts.
-func TestReadmeConfiguration(t *testing.T) {
-	readme, err := os.ReadFile("../../../README.md")
+// What a reader copies starts. A piece of a configuration is added to the first whole one.
+func TestConfigurationsInDocuments(t *testing.T) {
+	first := ""
+	for file, want := range map[string]int{"README.md": 2, "docs/operating.md": 3, "docs/configuration.md": 1} {
+		found := blocks(t, file)
+		if len(found) != want {
+			t.Errorf("%s has %d configurations, want %d", file, len(found), want)
+		}
+		for i, text := range found {
+			if !strings.Contains(text, "\nrules:\n") {
+				if first == "" {
+					first = blocks(t, "README.md")[0]
+				}
+				text = add(t, first, text)
+			}
+			if _, err := config.Parse(file, []byte(text)); err != nil {
+				t.Errorf("%s, configuration %d: %v", file, i+1, err)
+			}
+		}
+	}
+}
+
+// blocks returns the configurations of a document.
+func blocks(t *testing.T, file string) (all []string) {
+	t.Helper()
+	data, err := os.ReadFile("../../../" + file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, ok := strings.Cut(string(readme), "```yaml\n")
-	text, _, end := strings.Cut(rest, "```")
-	if !ok || !end {
-		t.Fatal("README.md has no configuration")
+	for _, rest := range strings.Split(string(data), "```yaml\n")[1:] {
+		text, _, ok := strings.Cut(rest, "```")
+		if !ok {
+			t.Fatalf("%s has a configuration without an end", file)
+		}
+		all = append(all, text)
 	}
-	if _, err := config.Parse("README.md", []byte(text)); err != nil {
-		t.Error(err)
+	return all
+}
+
+// add puts the keys of a piece into whole, below the same top-level key.
+func add(t *testing.T, whole, piece string) string {
+	t.Helper()
+	key, keys, _ := strings.Cut(piece, "\n")
+	before, after, ok := strings.Cut(whole, key+"\n")
+	if !ok {
+		t.Fatalf("the first configuration has no %s", key)
 	}
+	return before + key + "\n" + keys + after
 }
