@@ -90,7 +90,7 @@ func TestEveryFileIsCovered(t *testing.T) {
 		got = append(got, m...)
 	}
 	slices.Sort(got)
-	want := []string{"envoy/envoy.yaml", "istio/gateway.yaml", "istio/lock-down.yaml", "istio/login-host.yaml", "istio/mesh-config.yaml", "istio/waypoint.yaml", "kubernetes/gatehouse.yaml"}
+	want := []string{"envoy/envoy.yaml", "istio/gateway.yaml", "istio/lock-down.yaml", "istio/login-host.yaml", "istio/mesh-config.yaml", "istio/waypoint.yaml", "kubernetes/gatehouse.yaml", "kubernetes/redis.yaml"}
 	if !slices.Equal(got, want) {
 		t.Errorf("files = %q, tests cover %q", got, want)
 	}
@@ -103,52 +103,168 @@ func TestKubernetesObjectsDecodeStrictly(t *testing.T) {
 		"v1/ConfigMap":                       func() any { return &corev1.ConfigMap{} },
 		"v1/Service":                         func() any { return &corev1.Service{} },
 		"apps/v1/Deployment":                 func() any { return &appsv1.Deployment{} },
+		"apps/v1/StatefulSet":                func() any { return &appsv1.StatefulSet{} },
 		"policy/v1/PodDisruptionBudget":      func() any { return &policyv1.PodDisruptionBudget{} },
 		"networking.k8s.io/v1/NetworkPolicy": func() any { return &networkingv1.NetworkPolicy{} },
 	}
-	for i, doc := range documents(t, "kubernetes/gatehouse.yaml") {
-		m := typeOf(t, doc)
-		newObject, ok := known[m.APIVersion+"/"+m.Kind]
-		if !ok {
-			t.Errorf("document %d: kind %s/%s has no test", i, m.APIVersion, m.Kind)
-			continue
-		}
-		if err := yaml.UnmarshalStrict(doc, newObject()); err != nil {
-			t.Errorf("document %d (%s): %v", i, m.Kind, err)
-		}
-	}
-}
-
-func deployment(t *testing.T) appsv1.Deployment {
-	t.Helper()
-	var d appsv1.Deployment
-	for _, doc := range documents(t, "kubernetes/gatehouse.yaml") {
-		if typeOf(t, doc).Kind == "Deployment" {
-			if err := yaml.UnmarshalStrict(doc, &d); err != nil {
-				t.Fatal(err)
+	for _, file := range []string{"kubernetes/gatehouse.yaml", "kubernetes/redis.yaml"} {
+		for i, doc := range documents(t, file) {
+			m := typeOf(t, doc)
+			newObject, ok := known[m.APIVersion+"/"+m.Kind]
+			if !ok {
+				t.Errorf("%s document %d: kind %s/%s has no test", file, i, m.APIVersion, m.Kind)
+				continue
+			}
+			if err := yaml.UnmarshalStrict(doc, newObject()); err != nil {
+				t.Errorf("%s document %d (%s): %v", file, i, m.Kind, err)
 			}
 		}
 	}
-	return d
 }
 
-func TestDeploymentPassesThePodSecurityStandardRestricted(t *testing.T) {
+// find reads the one object of a kind.
+func find[T any](t *testing.T, file, kind string) T {
+	t.Helper()
+	var object T
+	for _, doc := range documents(t, file) {
+		if typeOf(t, doc).Kind == kind {
+			if err := yaml.UnmarshalStrict(doc, &object); err != nil {
+				t.Fatal(err)
+			}
+			return object
+		}
+	}
+	t.Fatalf("%s has no %s", file, kind)
+	return object
+}
+
+func TestPodsPassThePodSecurityStandardRestricted(t *testing.T) {
 	version := api.LatestVersion()
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := deployment(t).Spec.Template
 	level := api.LevelVersion{Level: api.LevelRestricted, Version: version}
-	if r := policy.AggregateCheckResults(evaluator.EvaluatePod(level, &template.ObjectMeta, &template.Spec)); !r.Allowed {
-		t.Errorf("refused: %s: %s", r.ForbiddenReason(), r.ForbiddenDetail())
+	for name, template := range map[string]corev1.PodTemplateSpec{
+		"gatehouse": find[appsv1.Deployment](t, "kubernetes/gatehouse.yaml", "Deployment").Spec.Template,
+		"redis":     find[appsv1.StatefulSet](t, "kubernetes/redis.yaml", "StatefulSet").Spec.Template,
+	} {
+		if r := policy.AggregateCheckResults(evaluator.EvaluatePod(level, &template.ObjectMeta, &template.Spec)); !r.Allowed {
+			t.Errorf("%s: refused: %s: %s", name, r.ForbiddenReason(), r.ForbiddenDetail())
+		}
+		if ro := template.Spec.Containers[0].SecurityContext.ReadOnlyRootFilesystem; ro == nil || !*ro {
+			t.Errorf("%s: the root file system is writable", name)
+		}
+		template.Spec.Containers[0].SecurityContext.AllowPrivilegeEscalation = nil
+		if r := policy.AggregateCheckResults(evaluator.EvaluatePod(level, &template.ObjectMeta, &template.Spec)); r.Allowed {
+			t.Errorf("%s: control: a pod that may escalate is let through, so this test shows nothing", name)
+		}
 	}
-	if ro := template.Spec.Containers[0].SecurityContext.ReadOnlyRootFilesystem; ro == nil || !*ro {
-		t.Error("the root file system is writable")
+}
+
+// gatehouseConfig is what the tests below look at in the ConfigMap.
+type gatehouseConfig struct {
+	Listen   map[string]struct{ Address string }
+	Sessions struct {
+		KeyFiles []string `json:"key_files"`
+		Store    struct {
+			Redis struct {
+				Addresses    []string
+				PasswordFile string `json:"password_file"`
+			}
+		}
 	}
-	template.Spec.Containers[0].SecurityContext.AllowPrivilegeEscalation = nil
-	if r := policy.AggregateCheckResults(evaluator.EvaluatePod(level, &template.ObjectMeta, &template.Spec)); r.Allowed {
-		t.Error("control: a pod that may escalate is let through, so this test shows nothing")
+	Providers []struct {
+		Client struct {
+			SecretFile string `json:"secret_file"`
+		}
+	}
+	Shutdown struct{ Pause, Timeout string }
+}
+
+// What the configuration names is in the pod and in the cluster.
+func TestConfigurationFitsTheDeployment(t *testing.T) {
+	const file = "kubernetes/gatehouse.yaml"
+	var c gatehouseConfig
+	if err := yaml.Unmarshal([]byte(find[corev1.ConfigMap](t, file, "ConfigMap").Data["gatehouse.yaml"]), &c); err != nil {
+		t.Fatal(err)
+	}
+	pod := find[appsv1.Deployment](t, file, "Deployment").Spec.Template.Spec
+	box := pod.Containers[0]
+	mounted := func(path string, readOnly bool) bool {
+		return slices.ContainsFunc(box.VolumeMounts, func(m corev1.VolumeMount) bool {
+			return m.MountPath == filepath.Dir(path) && m.ReadOnly == readOnly && slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool {
+				return v.Name == m.Name && (v.EmptyDir == nil) == readOnly
+			})
+		})
+	}
+	for _, path := range append([]string{c.Sessions.Store.Redis.PasswordFile, c.Providers[0].Client.SecretFile, box.Args[2]}, c.Sessions.KeyFiles...) {
+		if !mounted(path, true) {
+			t.Errorf("nothing is mounted at %s", path)
+		}
+	}
+	if socket, ok := strings.CutPrefix(c.Listen["admin"].Address, "unix://"); !ok || !mounted(socket, false) {
+		t.Errorf("no place for the admin socket %q", c.Listen["admin"].Address)
+	}
+	for _, p := range box.Ports {
+		if at := c.Listen[p.Name].Address; at != fmt.Sprintf(":%d", p.ContainerPort) {
+			t.Errorf("port %s is %d, Gatehouse listens at %q", p.Name, p.ContainerPort, at)
+		}
+	}
+	pause, err1 := time.ParseDuration(c.Shutdown.Pause)
+	timeout, err2 := time.ParseDuration(c.Shutdown.Timeout)
+	if grace := time.Duration(*pod.TerminationGracePeriodSeconds) * time.Second; err1 != nil || err2 != nil || pause+timeout >= grace {
+		t.Errorf("shutdown takes up to %v and %v, the pod is killed after %v", pause, timeout, grace)
+	}
+	s := find[corev1.Service](t, "kubernetes/redis.yaml", "Service")
+	if want := fmt.Sprintf("%s.%s.svc.cluster.local:%d", s.Name, s.Namespace, s.Spec.Ports[0].Port); !slices.Equal(c.Sessions.Store.Redis.Addresses, []string{want}) {
+		t.Errorf("redis at %q, the service is %s", c.Sessions.Store.Redis.Addresses, want)
+	}
+}
+
+// Real Redis starts as the manifest starts it, asks for the password and evicts nothing.
+func TestRedisStarts(t *testing.T) {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("no redis-server: run e2e/tools.sh redis")
+		}
+		t.Skip("SKIPPED: no redis-server: run e2e/tools.sh redis")
+	}
+	const password = "a \"quoted' word"
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "s")
+	c := find[corev1.ConfigMap](t, "kubernetes/redis.yaml", "ConfigMap")
+	for name, text := range map[string]string{
+		"redis.conf": strings.Replace(c.Data["redis.conf"], "dir /data", "dir "+dir+"\nport 0\nunixsocket "+socket, 1),
+		"redis":      password + "\n",
+		"start.sh":   strings.NewReplacer("/etc/redis", dir, "/secrets/gatehouse", dir).Replace(c.Data["start.sh"]),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server := exec.Command("sh", filepath.Join(dir, "start.sh"))
+	server.Stdout, server.Stderr = t.Output(), t.Output()
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
+	ask := func(args ...string) string {
+		out, _ := exec.Command("redis-cli", append([]string{"-s", socket}, args...)...).CombinedOutput()
+		return string(out)
+	}
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(ask("PING"), "NOAUTH"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("without a password: %q, want NOAUTH", ask("PING"))
+		}
+	}
+	for setting, want := range map[string]string{"maxmemory-policy": "noeviction", "appendonly": "yes", "maxmemory": "268435456"} {
+		if got := strings.Fields(ask("--no-auth-warning", "-a", password, "CONFIG", "GET", setting)); len(got) != 2 || got[1] != want {
+			t.Errorf("%s = %q, want %s", setting, got, want)
+		}
+	}
+	if args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", server.Process.Pid)); err == nil && bytes.Contains(args, []byte("quoted")) {
+		t.Errorf("the password is in the arguments: %q", args)
 	}
 }
 
@@ -160,24 +276,14 @@ func TestConfigMapValidates(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	for _, doc := range documents(t, "kubernetes/gatehouse.yaml") {
-		if typeOf(t, doc).Kind != "ConfigMap" {
-			continue
-		}
-		var c corev1.ConfigMap
-		if err := yaml.UnmarshalStrict(doc, &c); err != nil {
-			t.Fatal(err)
-		}
-		file := filepath.Join(t.TempDir(), "gatehouse.yaml")
-		if err := os.WriteFile(file, []byte(c.Data["gatehouse.yaml"]), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if out, err := exec.Command(binary, "validate", "--config", file).CombinedOutput(); err != nil {
-			t.Errorf("gatehouse validate: %v\n%s", err, out)
-		}
-		return
+	c := find[corev1.ConfigMap](t, "kubernetes/gatehouse.yaml", "ConfigMap")
+	file := filepath.Join(t.TempDir(), "gatehouse.yaml")
+	if err := os.WriteFile(file, []byte(c.Data["gatehouse.yaml"]), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	t.Error("no ConfigMap")
+	if out, err := exec.Command(binary, "validate", "--config", file).CombinedOutput(); err != nil {
+		t.Errorf("gatehouse validate: %v\n%s", err, out)
+	}
 }
 
 // The login host's pages are where Gatehouse serves them.
