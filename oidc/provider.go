@@ -1,5 +1,6 @@
 // Package oidc speaks OpenID Connect to providers: discovery, keys, code
-// exchange, and the verification of tokens.
+// exchange, refresh, revocation, and the verification of tokens: those of logins,
+// of bearers and of logouts.
 //
 // Whatever comes from outside goes through one strict reader: documents and
 // tokens are bounded first, decoded with exact member names and without

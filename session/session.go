@@ -1,9 +1,13 @@
-// Package session keeps the sessions of signed-in users: ids, limits, ending.
+// Package session keeps the sessions of signed-in users: limits, renewal, ending, cache.
 //
 // A Manager knows what a session is; a Store keeps it as sealed bytes that it cannot
 // read. The identity and the tokens open only with the session's ID, which nobody
 // but the browser holds (inside its sealed cookie), and a key of the ring: the store
 // together with a leaked ring shows none of them.
+//
+// Any number of Managers, one in each replica, share a Store. Each serves from its cache
+// what was proven alive a moment ago, hears of endings from the store, and renews a
+// session at its provider only while it holds that session's lease.
 package session
 
 import (

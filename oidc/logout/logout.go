@@ -1,5 +1,9 @@
 // Package logout ends sign-ins: one browser's at its user's wish, or those that the
 // provider or the user's own page of sign-ins names.
+//
+// Nobody is told that he is signed out before the store has it in writing: what could
+// not be written down is a 503, to a browser and to a provider alike. Who asks is
+// proven first, by origin for a person and by a logout token for a provider.
 package logout
 
 import (

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -369,6 +370,20 @@ func TestCheck(t *testing.T) {
 	server.stop()
 	if got, err := store.Check(t.Context()); err == nil {
 		t.Errorf("Check of a dead Redis = %q", got)
+	}
+}
+
+// What the tests of rights use is what operators are told to allow.
+func TestRightsInDocuments(t *testing.T) {
+	for file, lead := range map[string]string{"redisstore.go": "~PREFIX* &PREFIX* and ", "../../docs/operating.md": "~gh:* &gh:* "} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		words := strings.Join(strings.Fields(strings.ReplaceAll(string(text), "\n//", " ")), " ")
+		if !strings.Contains(words, lead+rights) {
+			t.Errorf("%s names other rights than %s", file, rights)
+		}
 	}
 }
 
