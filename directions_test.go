@@ -13,19 +13,26 @@ const module = "github.com/gatehouse-mesh/gatehouse/"
 // may says which packages of ours a package may import, and which foreign modules. Reading the packages in this order is
 // reading the product; an arrow that points backwards is a mistake in the design.
 var may = map[string]struct{ ours, foreign []string }{
-	"authz":                  {},
-	"authz/extauthz":         {ours: []string{"authz"}, foreign: []string{"github.com/envoyproxy/go-control-plane/", "google.golang.org/"}},
-	"session":                {ours: []string{"authz", "session/seal", "proto/"}, foreign: []string{"google.golang.org/protobuf/"}},
-	"session/seal":           {},
-	"session/redisstore":     {ours: []string{"session"}, foreign: []string{"github.com/redis/go-redis/"}},
-	"session/sessiontest":    {ours: []string{"session"}},
-	"oidc":                   {ours: []string{"authz"}, foreign: []string{"github.com/coreos/go-oidc/v3/", "github.com/go-jose/go-jose/v4/", "golang.org/x/oauth2/", "golang.org/x/sync/"}},
-	"oidc/login":             {ours: []string{"authz", "oidc", "session", "session/seal"}, foreign: []string{"golang.org/x/sync/"}},
-	"oidc/logout":            {ours: []string{"authz", "oidc", "oidc/login", "session", "session/seal"}},
-	"oidc/oidctest":          {foreign: []string{"github.com/go-jose/go-jose/v4/"}},
-	"cmd/internal/admin":     {ours: []string{"session", "proto/"}, foreign: []string{"google.golang.org/"}},
-	"cmd/internal/telemetry": {ours: []string{"authz"}, foreign: []string{"go.opentelemetry.io/", "github.com/prometheus/", "google.golang.org/"}},
+	"authz":                   {},
+	"authz/extauthz":          {ours: []string{"authz"}, foreign: []string{"github.com/envoyproxy/go-control-plane/", "google.golang.org/"}},
+	"session":                 {ours: []string{"authz", "session/seal", "proto/"}, foreign: []string{"google.golang.org/protobuf/"}},
+	"session/seal":            {},
+	"session/redisstore":      {ours: []string{"session"}, foreign: []string{"github.com/redis/go-redis/"}},
+	"session/sessiontest":     {ours: []string{"session"}},
+	"oidc":                    {ours: []string{"authz"}, foreign: []string{"github.com/coreos/go-oidc/v3/", "github.com/go-jose/go-jose/v4/", "golang.org/x/oauth2/", "golang.org/x/sync/"}},
+	"oidc/login":              {ours: []string{"authz", "oidc", "session", "session/seal"}, foreign: []string{"golang.org/x/sync/"}},
+	"oidc/logout":             {ours: []string{"authz", "oidc", "oidc/login", "session", "session/seal"}},
+	"oidc/oidctest":           {foreign: []string{"github.com/go-jose/go-jose/v4/"}},
+	"cmd/internal/config":     {ours: []string{"authz"}, foreign: []string{"github.com/goccy/go-yaml/"}},
+	"cmd/internal/config/gen": {ours: []string{"cmd/internal/config"}},
+	"cmd/internal/admin":      {ours: []string{"session", "proto/"}, foreign: []string{"google.golang.org/"}},
+	"cmd/internal/telemetry":  {ours: []string{"authz"}, foreign: []string{"go.opentelemetry.io/", "github.com/prometheus/", "google.golang.org/"}},
+	"cmd/demo":                {ours: []string{"oidc/oidctest"}},
 }
+
+// free are the packages that may import what they like: the one that joins everything,
+// and what is generated.
+var free = []string{"cmd/gatehouse", "proto/"}
 
 func TestImportsPointOneWay(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
@@ -38,6 +45,9 @@ func TestImportsPointOneWay(t *testing.T) {
 		name := strings.TrimPrefix(fields[0], module)
 		rule, ok := may[name]
 		if !ok {
+			if !matches(name, free) && name+"/" != module {
+				t.Errorf("nothing says what %s may import", name)
+			}
 			continue
 		}
 		seen++

@@ -16,17 +16,9 @@ import (
 	"github.com/gatehouse-mesh/gatehouse/session"
 )
 
-// Run checks stores with the real clock, in parallel. newStore returns an empty
-// store and closes it with t.Cleanup.
-func Run(t *testing.T, newStore func(t testing.TB) session.Store) {
-	RunReplicas(t, func(t testing.TB) (session.Store, session.Store) {
-		s := newStore(t)
-		return s, s
-	})
-}
-
-// RunReplicas is Run for stores that several processes share: newStores returns two
-// for the same, empty place.
+// RunReplicas checks stores that several processes share, with the real clock and in
+// parallel. newStores returns two for the same, empty place, and closes them with
+// t.Cleanup.
 func RunReplicas(t *testing.T, newStores func(t testing.TB) (a, b session.Store)) {
 	for _, c := range checks {
 		t.Run(c.name, func(t *testing.T) {
@@ -37,7 +29,8 @@ func RunReplicas(t *testing.T, newStores func(t testing.TB) (a, b session.Store)
 	}
 }
 
-// RunFakeClock is Run inside testing/synctest, for stores that do no I/O.
+// RunFakeClock checks a store of one process inside testing/synctest: it does no I/O.
+// newStore returns an empty one.
 func RunFakeClock(t *testing.T, newStore func(t testing.TB) session.Store) {
 	for _, c := range checks {
 		t.Run(c.name, func(t *testing.T) {
