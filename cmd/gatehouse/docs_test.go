@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -150,4 +151,19 @@ func logged(t *testing.T) string {
 		}
 	}
 	return all.String()
+}
+
+// The alert on a feed that is not alive does not fire where nobody signs in.
+func TestNoFeedWithoutSessions(t *testing.T) {
+	t.Parallel()
+	g := start(t, "listen: {grpc: {address: '127.0.0.1:0'}, ops: {address: '127.0.0.1:0'}}\nshutdown: {pause: 0s}\nrules: [{name: open, hosts: [a.example.com], allow: anonymous}]\n")
+	g.await(`"listener":"ops"`)
+	if got := g.metric("gatehouse_session_feed_alive"); got != "" {
+		t.Errorf("without sessions: %s", got)
+	}
+	g = start(t, fmt.Sprintf(base, "http://127.0.0.1:9"))
+	g.await(`session_feed_alive`)
+	if got := g.metric("gatehouse_session_feed_alive"); got != "gatehouse_session_feed_alive 1\n" {
+		t.Errorf("with sessions: %q", got)
+	}
 }

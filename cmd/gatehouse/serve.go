@@ -177,7 +177,7 @@ func (p *program) prepare(cfg *config.Config, logs io.Writer) (err error) {
 		}
 	}
 	p.health.Degraded = p.degraded
-	if err := errors.Join(p.metrics.Providers(p.providerStates), p.metrics.Sessions(p.cached), p.metrics.Probe(p.probed.read)); err != nil {
+	if err := errors.Join(p.metrics.Providers(p.providerStates), p.metrics.Probe(p.probed.read)); err != nil {
 		return err
 	}
 	p.find = p.provider
@@ -200,7 +200,7 @@ func (p *program) prepareSessions(cfg *config.Config) (err error) {
 		p.running.Go(func() { _ = memory.Run(p.lifetime) })
 	}
 	p.store = timedStore{store, p.metrics.StoreCall}
-	return nil
+	return p.metrics.Sessions(p.cached)
 }
 
 // welcome logs what an operator should know about a start.
