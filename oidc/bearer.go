@@ -73,28 +73,36 @@ func NewVerifier(cfg VerifierConfig) (*Verifier, error) {
 	return &Verifier{cfg: cfg, cache: newIdentityCache(cfg.CacheSize)}, nil
 }
 
-// Authenticate implements authz.Authenticator.
+// Authenticate implements authz.Authenticator. A token that says it is of another issuer
+// is refused without I/O.
 func (v *Verifier) Authenticate(ctx context.Context, r *authz.Request) (*authz.Identity, error) {
-	return authenticate(ctx, r, v)
+	raw, err := bearerToken(r.Header)
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) > maxToken {
+		return nil, refused(errors.New("the token is larger than 16 KiB"))
+	}
+	hash := tokenHash(sha256.Sum256([]byte(raw)))
+	if id := v.remembered(hash); id != nil {
+		return id, nil
+	}
+	t, err := parseToken(raw)
+	if err != nil {
+		return nil, refused(err)
+	}
+	if iss, _ := t.claims["iss"].(string); v.cfg.Issuer != iss {
+		return nil, refused(errors.New("iss is not a configured issuer"))
+	}
+	id, err := v.verify(ctx, t, hash)
+	if err != nil && !errors.Is(err, ErrUnavailable) {
+		return nil, refused(err)
+	}
+	return id, err
 }
 
 // Challenge implements authz.Authenticator (RFC 6750 section 3).
-func (v *Verifier) Challenge(r *authz.Request, err error) authz.Challenge { return challenge(r, err) }
-
-// Verifiers joins several verifiers of one rule: the token's unverified iss
-// picks those of its issuer, which then verify. It names no address to anybody:
-// an issuer that is not configured is refused without I/O.
-func Verifiers(vs ...*Verifier) authz.Authenticator { return verifiers(vs) }
-
-type verifiers []*Verifier
-
-func (vs verifiers) Authenticate(ctx context.Context, r *authz.Request) (*authz.Identity, error) {
-	return authenticate(ctx, r, vs...)
-}
-
-func (vs verifiers) Challenge(r *authz.Request, err error) authz.Challenge { return challenge(r, err) }
-
-func challenge(r *authz.Request, err error) authz.Challenge {
+func (v *Verifier) Challenge(r *authz.Request, err error) authz.Challenge {
 	// Section 3.1: no error code where no credentials were given.
 	text := `Bearer realm="` + quotable(r.Host) + `"`
 	if errors.Is(err, authz.ErrBadCredentials) {
@@ -112,47 +120,6 @@ func quotable(s string) string {
 		}
 		return r
 	}, s)
-}
-
-// authenticate looks for the token in every cache, then verifies it with the
-// verifiers of its issuer.
-func authenticate(ctx context.Context, r *authz.Request, vs ...*Verifier) (*authz.Identity, error) {
-	raw, err := bearerToken(r.Header)
-	if err != nil {
-		return nil, err
-	}
-	if len(raw) > maxToken {
-		return nil, refused(errors.New("the token is larger than 16 KiB"))
-	}
-	hash := tokenHash(sha256.Sum256([]byte(raw)))
-	for _, v := range vs {
-		if id := v.remembered(hash); id != nil {
-			return id, nil
-		}
-	}
-	t, err := parseToken(raw)
-	if err != nil {
-		return nil, refused(err)
-	}
-	iss, _ := t.claims["iss"].(string)
-	err = errors.New("iss is not a configured issuer")
-	for _, v := range vs {
-		if v.cfg.Issuer != iss {
-			continue
-		}
-		id, failure := v.verify(ctx, t, hash)
-		if failure == nil {
-			return id, nil
-		}
-		// Two providers may share an issuer. "Cannot tell" outweighs "no".
-		if !errors.Is(err, ErrUnavailable) {
-			err = failure
-		}
-	}
-	if errors.Is(err, ErrUnavailable) {
-		return nil, err
-	}
-	return nil, refused(err)
 }
 
 func refused(err error) error { return fmt.Errorf("%w: %w", authz.ErrBadCredentials, err) }

@@ -1,6 +1,7 @@
 package oidc_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
@@ -9,6 +10,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"net/http"
 	"strings"
@@ -49,6 +51,38 @@ func judge(t *testing.T, a authz.Authenticator, r *authz.Request) verdict {
 	}
 	return unavailable
 }
+
+// rule asks verifiers as a rule does that has all of them: several may share an issuer,
+// and "cannot tell" outweighs "no".
+type rule struct{ *authz.Authorizer }
+
+func newRule(t *testing.T, vs ...*oidc.Verifier) rule {
+	t.Helper()
+	r := authz.Rule{Name: "api", Hosts: []string{"api.test"}, Require: authz.AnyUser()}
+	for i, v := range vs {
+		r.Sources = append(r.Sources, authz.Source{Provider: fmt.Sprint("p", i), Authenticator: v})
+	}
+	policy, err := authz.NewPolicy([]authz.Rule{r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rule{must(authz.New(authz.Config{Policy: policy}))}
+}
+
+func (r rule) Authenticate(ctx context.Context, req *authz.Request) (*authz.Identity, error) {
+	switch d := r.Authorize(ctx, req); d.Reason {
+	case authz.ReasonAllowed:
+		return d.Identity, nil
+	case authz.ReasonNoCredentials:
+		return nil, authz.ErrNoCredentials
+	case authz.ReasonBadCredentials:
+		return nil, authz.ErrBadCredentials
+	default:
+		return nil, errors.New(d.Reason + ": " + d.Detail)
+	}
+}
+
+func (rule) Challenge(*authz.Request, error) authz.Challenge { return authz.Challenge{} }
 
 func TestVerifierIdentity(t *testing.T) {
 	t.Parallel()
@@ -437,11 +471,11 @@ func TestJ4TokensWithoutKID(t *testing.T) {
 }
 
 // K8, J13, J17 (L17): the unverified iss picks a configured issuer or nobody.
-func TestVerifiers(t *testing.T) {
+func TestVerifiersOfARule(t *testing.T) {
 	t.Parallel()
 	a, b := newIssuer(t), newIssuer(t)
 	b.setKeys(jwk("k1", "RS256", rsaOther()))
-	both := oidc.Verifiers(a.verifier(), b.verifier())
+	both := newRule(t, a.verifier(), b.verifier())
 	ofB := func(key any) string { return tok("RS256", rs256, js(b.access()), key) }
 	if got := judge(t, both, bearer(a.good())); got != allow {
 		t.Errorf("issuer A: %s", got)
@@ -463,7 +497,7 @@ func TestVerifiers(t *testing.T) {
 	}
 	// Two providers of one issuer: each has its own audience.
 	other := a.verifier(func(c *oidc.VerifierConfig) { c.Provider, c.Audiences = "corp2", []string{"other"} })
-	id, err := oidc.Verifiers(other, a.verifier()).Authenticate(t.Context(), bearer(a.good()))
+	id, err := newRule(t, other, a.verifier()).Authenticate(t.Context(), bearer(a.good()))
 	if err != nil || id.Provider != "corp" {
 		t.Errorf("%v, %v; want provider corp", id, err)
 	}
@@ -490,7 +524,7 @@ func TestK4CannotTellIsNotNo(t *testing.T) {
 	i.answer(pathJWKS, 503, "")
 	now = now.Add(2 * time.Minute)
 	for name, a := range map[string]authz.Authenticator{
-		"alone": v, "before a refusal": oidc.Verifiers(v, refusing), "after a refusal": oidc.Verifiers(refusing, v),
+		"alone": v, "before a refusal": newRule(t, v, refusing), "after a refusal": newRule(t, refusing, v),
 	} {
 		if got := judge(t, a, bearer(i.good())); got != unavailable {
 			t.Errorf("%s: %s", name, got)

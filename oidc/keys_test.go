@@ -282,7 +282,7 @@ func TestK11OneReading(t *testing.T) {
 		fmt.Fprint(w, js(map[string]any{"keys": []any{jwk("k1", "RS256", rsaKey())}}))
 	})
 	v := slow.verifier()
-	both := oidc.Verifiers(v, fast.verifier())
+	both := newRule(t, v, fast.verifier())
 	token := bearer(slow.good())
 	var wg sync.WaitGroup
 	for range 1000 {
