@@ -30,6 +30,7 @@ var may = map[string]struct{ ours, foreign []string }{
 	"cmd/internal/config":     {ours: []string{"authz"}, foreign: []string{"github.com/goccy/go-yaml/"}},
 	"cmd/internal/config/gen": {ours: []string{"cmd/internal/config"}},
 	"cmd/internal/whatif":     {ours: []string{"authz", "cmd/internal/config", "oidc"}},
+	"cmd/internal/probe":      {},
 	"cmd/internal/admin":      {ours: []string{"session", "proto/"}, foreign: []string{"google.golang.org/"}},
 	"cmd/internal/telemetry":  {ours: []string{"authz"}, foreign: []string{"go.opentelemetry.io/", "github.com/prometheus/", "google.golang.org/"}},
 	"cmd/demo":                {ours: []string{"oidc/oidctest"}},
