@@ -14,7 +14,8 @@ import (
 // value is no condition at all: NewPolicy refuses it on an authenticated rule.
 type Condition struct {
 	// Check returns nil where the condition holds; else the error says why not,
-	// for operators: it never leaves in a response.
+	// for operators: it never leaves in a response. One that wraps ErrUnmet says
+	// that the condition does not hold; any other, that nobody can tell.
 	Check func(*Request, *Identity) error
 	// Text names the condition for operators, and two conditions of the same
 	// text are the same condition. Empty: like no other.
@@ -39,15 +40,20 @@ func AnyUser() Condition {
 	return Condition{Text: anyUserText, Check: func(*Request, *Identity) error { return nil }}
 }
 
+var errNoGroups = errors.New("no groups are known")
+
 // Groups holds for a member of one of the groups. Names are compared exactly.
 func Groups(anyOf ...string) Condition {
 	if err := checkNames("groups", anyOf); err != nil {
 		return Condition{err: err}
 	}
-	failed := fmt.Errorf("in none of the groups %q", anyOf)
+	failed := unmet("in none of the groups %q", anyOf)
 	want := set(anyOf)
 	return Condition{Text: text("groups", anyOf), OfProvider: true, Check: func(_ *Request, id *Identity) error {
-		if slices.ContainsFunc(id.Groups, func(g string) bool { return want[g] }) {
+		switch {
+		case len(id.Groups) == 0:
+			return errNoGroups // perhaps there are some, and the provider left them out
+		case slices.ContainsFunc(id.Groups, func(g string) bool { return want[g] }):
 			return nil
 		}
 		return failed
@@ -108,6 +114,8 @@ func underAny(domain string, parents map[string]bool) bool {
 	}
 }
 
+var errEmail = unmet("e-mail address is not listed")
+
 func emailCondition(text string, holds func(local, domain string) bool) Condition {
 	return Condition{Text: text, OfProvider: true, Check: func(_ *Request, id *Identity) error {
 		if id.Email == "" {
@@ -121,7 +129,7 @@ func emailCondition(text string, holds func(local, domain string) bool) Conditio
 			return errors.New("e-mail address is malformed")
 		}
 		if !holds(local, domain) {
-			return errors.New("e-mail address is not listed")
+			return errEmail
 		}
 		return nil
 	}}
@@ -158,7 +166,7 @@ func Subjects(globs ...string) (Condition, error) {
 		}
 	}
 	globs = slices.Clone(globs)
-	failed := fmt.Errorf("subject matches none of %q", globs)
+	failed := unmet("subject matches none of %q", globs)
 	return Condition{Text: text("subjects", globs), OfProvider: true, Check: func(_ *Request, id *Identity) error {
 		if slices.ContainsFunc(globs, func(g string) bool { return matchGlob(g, id.Subject) }) {
 			return nil
@@ -204,15 +212,20 @@ func ClaimIn(pointer string, anyOf ...any) (Condition, error) {
 		}
 		wants[i] = want
 	}
-	failed := fmt.Errorf("claim %q is none of the wanted values", pointer)
+	failed := unmet("claim %q is none of the wanted values", pointer)
+	unknown := fmt.Errorf("claim %q is missing or of another type", pointer)
 	c := Condition{Text: fmt.Sprintf("claim %q in %#v", pointer, wants), OfProvider: true}
 	c.Check = func(_ *Request, id *Identity) error {
 		v, _ := id.Claims.Lookup(pointer)
-		if list, ok := v.([]any); ok && slices.ContainsFunc(list, func(v any) bool { return isOneOf(v, wants) }) {
-			return nil
+		list, ok := v.([]any)
+		if !ok {
+			list = []any{v}
 		}
-		if isOneOf(v, wants) {
+		switch {
+		case slices.ContainsFunc(list, func(v any) bool { return isOneOf(v, wants) }):
 			return nil
+		case slices.ContainsFunc(list, func(v any) bool { return !differs(v, wants) }):
+			return unknown
 		}
 		return failed
 	}
@@ -247,15 +260,20 @@ func isOneOf(v any, wants []any) bool {
 	return false
 }
 
+var errNoAudience = errors.New("the credential names no audience")
+
 // Audience holds for a credential that was made out for one of the audiences.
 func Audience(anyOf ...string) Condition {
 	if err := checkNames("audience", anyOf); err != nil {
 		return Condition{err: err}
 	}
-	failed := fmt.Errorf("audience is none of %q", anyOf)
+	failed := unmet("audience is none of %q", anyOf)
 	want := set(anyOf)
 	return Condition{Text: text("audience", anyOf), Check: func(_ *Request, id *Identity) error {
-		if slices.ContainsFunc(id.Audience, func(a string) bool { return want[a] }) {
+		switch {
+		case len(id.Audience) == 0:
+			return errNoAudience
+		case slices.ContainsFunc(id.Audience, func(a string) bool { return want[a] }):
 			return nil
 		}
 		return failed
@@ -267,7 +285,7 @@ func FromProvider(name string) Condition {
 	if name == "" {
 		return invalid("the name of the provider is empty")
 	}
-	failed := fmt.Errorf("identity is not from provider %q", name)
+	failed := unmet("identity is not from provider %q", name)
 	return Condition{Text: text("provider", []string{name}), fromProvider: true, Check: func(_ *Request, id *Identity) error {
 		if id.Provider == name {
 			return nil
@@ -276,80 +294,29 @@ func FromProvider(name string) Condition {
 	}}
 }
 
-// All holds where each of cs does.
-func All(cs ...Condition) Condition {
-	c, ok := combine("all", cs)
-	if !ok || len(cs) == 1 {
-		return c
-	}
-	for _, each := range cs {
-		c.fromProvider = c.fromProvider || each.fromProvider
-		c.OfProvider = c.OfProvider || each.OfProvider
-	}
-	c.OfProvider = c.OfProvider && !c.fromProvider
-	c.Check = func(r *Request, id *Identity) error {
-		for i := range cs {
-			if err := cs[i].Check(r, id); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	return c
-}
-
-// Any holds where one of cs does.
-func Any(cs ...Condition) Condition {
-	c, ok := combine("any", cs)
-	if !ok || len(cs) == 1 {
-		return c
-	}
-	c.fromProvider = true
-	for _, each := range cs {
-		c.fromProvider = c.fromProvider && each.fromProvider
-		c.OfProvider = c.OfProvider || each.OfProvider
-	}
-	c.Check = func(r *Request, id *Identity) error {
-		var errs []error
-		for i := range cs {
-			err := cs[i].Check(r, id)
-			if err == nil {
-				return nil
-			}
-			errs = append(errs, err)
-		}
-		return errors.Join(errs...)
-	}
-	return c
-}
-
-// combine returns what All and Any share, or an unusable condition and false.
-func combine(word string, cs []Condition) (Condition, bool) {
-	if len(cs) == 0 {
-		return invalid("%s of no conditions", word), false
-	}
-	if len(cs) == 1 {
-		return cs[0], true
-	}
-	texts := make([]string, len(cs))
-	for i, c := range cs {
-		if err := c.problem(); err != nil {
-			return Condition{err: err}, false
-		}
-		texts[i] = c.Text
-	}
-	if slices.Contains(texts, "") {
-		return Condition{}, true
-	}
-	return Condition{Text: word + "(" + strings.Join(texts, ", ") + ")"}, true
-}
-
 // problem says why the condition cannot be used, or nil.
 func (c Condition) problem() error {
 	if c.err == nil && c.Check == nil {
 		return errors.New("no condition")
 	}
 	return c.err
+}
+
+// differs reports whether v is no wanted value for certain: "3" and 3, or 3.0
+// and 3, are not equal to us, but may have been meant to be.
+func differs(v any, wants []any) bool {
+	return !slices.ContainsFunc(wants, func(want any) bool {
+		switch want.(type) {
+		case string:
+			_, ok := v.(string)
+			return !ok
+		case bool:
+			_, ok := v.(bool)
+			return !ok
+		}
+		n, ok := v.(json.Number)
+		return !ok || n == "-0" || strings.ContainsAny(n.String(), ".eE")
+	})
 }
 
 func checkNames(what string, names []string) error {
