@@ -199,7 +199,7 @@ func (a *Authorizer) ambiguous(r *Request, err error) Decision {
 func (a *Authorizer) allow(r *Request, rule *Rule, id *Identity, reason string) Decision {
 	d := Decision{Outcome: Allow, Rule: rule.Name, Reason: reason, Identity: id}
 	var err error
-	d.Set, d.Remove, err = upstreamHeaders(r, rule, id)
+	d.Set, d.Remove, err = upstreamHeaders(r, rule, id, a.cfg.Policy.extra)
 	if err == nil {
 		return d
 	}

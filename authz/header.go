@@ -57,29 +57,29 @@ func bearerToken(value string) (token string, ok bool) {
 }
 
 // encodeValue percent-encodes what must not stand in a header value: control and
-// non-ASCII bytes, "%" itself, "," where comma is set, and a leading or trailing
-// space. Decoding every escape gives the text back, byte for byte.
-func encodeValue(s string, comma bool) string {
+// non-ASCII bytes, "%" itself, the byte stop unless it is 0, and a leading or
+// trailing space. Decoding every escape gives the text back, byte for byte.
+func encodeValue(s string, stop byte) string {
 	for i := range len(s) {
-		if escaped(s, i, comma) {
-			return encodeFrom(s, i, comma)
+		if escaped(s, i, stop) {
+			return encodeFrom(s, i, stop)
 		}
 	}
 	return s
 }
 
-func escaped(s string, i int, comma bool) bool {
+func escaped(s string, i int, stop byte) bool {
 	c := s[i]
-	return c < ' ' || c > '~' || c == '%' || comma && c == ',' || c == ' ' && (i == 0 || i == len(s)-1)
+	return c < ' ' || c > '~' || c == '%' || c == stop || c == ' ' && (i == 0 || i == len(s)-1)
 }
 
-func encodeFrom(s string, start int, comma bool) string {
+func encodeFrom(s string, start int, stop byte) string {
 	const hex = "0123456789ABCDEF"
 	var b strings.Builder
 	b.Grow(len(s) + 16)
 	b.WriteString(s[:start])
 	for i := start; i < len(s); i++ {
-		if escaped(s, i, comma) {
+		if escaped(s, i, stop) {
 			b.Write([]byte{'%', hex[s[i]>>4], hex[s[i]&15]})
 		} else {
 			b.WriteByte(s[i])
@@ -91,7 +91,7 @@ func encodeFrom(s string, start int, comma bool) string {
 // encodeGroups joins names with commas. Empty names say nothing and are left out.
 func encodeGroups(groups []string) string {
 	if len(groups) == 1 {
-		return encodeValue(groups[0], true)
+		return encodeValue(groups[0], ',')
 	}
 	var b strings.Builder
 	for _, g := range groups {
@@ -101,7 +101,7 @@ func encodeGroups(groups []string) string {
 		if b.Len() > 0 {
 			b.WriteByte(',')
 		}
-		b.WriteString(encodeValue(g, true))
+		b.WriteString(encodeValue(g, ','))
 	}
 	return b.String()
 }

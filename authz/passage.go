@@ -49,6 +49,6 @@ func pass(r *Request) Decision {
 	m := mutations{}
 	m.remove = append(m.remove, headerUser, headerEmail, headerPreferredUsername, headerGroups, headerAccessToken)
 	m.remove = append(m.remove, legacyNames...)
-	m.removeLookalikes(r.Header)
+	m.removeLookalikes(r.Header, nil)
 	return Decision{Outcome: Allow, Reason: ReasonPassage, Remove: m.remove}
 }

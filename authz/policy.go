@@ -7,12 +7,6 @@ import (
 	"strings"
 )
 
-// Forward says which of a user's tokens the application receives.
-type Forward struct {
-	AccessToken bool // X-Auth-Request-Access-Token
-	IDToken     bool // Authorization: Bearer
-}
-
 // Source is one way to be recognised by a rule.
 type Source struct {
 	Provider      string
@@ -55,6 +49,7 @@ type Policy struct {
 	rules []*Rule
 	exact map[string]*hostRules // by host
 	wild  map[string]*hostRules // by what follows "*."
+	extra []string              // names of the claim headers of all rules
 }
 
 // hostRules are the rules of one host pattern.

@@ -54,6 +54,7 @@ func NewPolicy(rules []Rule) (*Policy, error) {
 func cloneRule(r Rule) *Rule {
 	r.Hosts, r.Paths, r.Methods = slices.Clone(r.Hosts), slices.Clone(r.Paths), slices.Clone(r.Methods)
 	r.Sources, r.Overrides = slices.Clone(r.Sources), slices.Clone(r.Overrides)
+	r.Forward.Headers, r.Forward.Groups = slices.Clone(r.Forward.Headers), slices.Clone(r.Forward.Groups)
 	slices.SortStableFunc(r.Sources, func(a, b Source) int { return rank(a) - rank(b) })
 	return &r
 }
@@ -92,6 +93,7 @@ func (l *loader) add(i int, r *Rule) {
 	} else {
 		l.checkAuthenticated(i, r)
 	}
+	l.checkForward(i, r)
 	l.policy.rules = append(l.policy.rules, r)
 	if len(l.errs) > before {
 		return
@@ -157,8 +159,8 @@ func (l *loader) checkAnonymous(i int, r *Rule) {
 	if r.Require.Check != nil || r.Require.err != nil {
 		l.fail(i, "require", "an anonymous rule has nobody to put conditions to", "leave it out, or ask for a login")
 	}
-	if r.Forward != (Forward{}) {
-		l.fail(i, "forward", "an anonymous rule has no token to forward", "leave it out")
+	if !r.Forward.empty() {
+		l.fail(i, "forward", "an anonymous rule has no token and no identity to forward", "leave it out")
 	}
 }
 
@@ -182,6 +184,25 @@ func (l *loader) checkAuthenticated(i int, r *Rule) {
 	case r.Require.OfProvider && len(providers) > 1:
 		l.fail(i, "require", "with several providers a subject, group, e-mail or claim does not say whose it is",
 			"name the provider beside it, or make one rule for each provider")
+	}
+}
+
+func (l *loader) checkForward(i int, r *Rule) {
+	if r.Forward.Groups != nil && (len(r.Forward.Groups) == 0 || slices.Contains(r.Forward.Groups, "")) {
+		l.fail(i, "forward", "the list of groups is empty or has an empty entry", "leave groups out to send all")
+	}
+	var names []string
+	for _, h := range r.Forward.Headers {
+		switch {
+		case h.name == "":
+			l.fail(i, "forward", "a header has no name", "make headers with NewClaimHeader")
+		case slices.Contains(names, h.name):
+			l.fail(i, "forward", fmt.Sprintf("header %q is there twice", h.name), "keep one of them")
+		}
+		names = append(names, h.name)
+		if !slices.Contains(l.policy.extra, h.name) {
+			l.policy.extra = append(l.policy.extra, h.name)
+		}
 	}
 }
 
