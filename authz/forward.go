@@ -95,7 +95,7 @@ func (h *ClaimHeader) separate() error {
 	for i := range claims - 1 {
 		between := h.parts[i+1].literal
 		if between == "" || isAlnum(between[0]) { // a letter or digit could be part of an escape
-			return errors.New("nobody could tell where one claim ends and the next begins: put text between them that begins with a character such as / or :")
+			return errors.New("nobody could tell where one claim ends and the next begins: put text between them that begins with neither letter nor digit")
 		}
 		h.parts[i].stops = between[0]
 	}

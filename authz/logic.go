@@ -18,7 +18,7 @@ func Unmet(text string) error { return unmetError(text) }
 type unmetError string
 
 func (e unmetError) Error() string        { return string(e) }
-func (e unmetError) Is(target error) bool { return target == ErrUnmet } //nolint:errorlint // this is the comparison
+func (e unmetError) Is(target error) bool { return target == ErrUnmet }
 
 func unmet(format string, args ...any) error { return unmetError(fmt.Sprintf(format, args...)) }
 

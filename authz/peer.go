@@ -68,7 +68,7 @@ func parseSPIFFE(s, also string) (spiffeID, bool) {
 const segmentBytes = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_"
 
 func consistsOf(s, bytes string) bool {
-	return !strings.ContainsFunc(s, func(c rune) bool { return strings.IndexRune(bytes, c) < 0 })
+	return !strings.ContainsFunc(s, func(c rune) bool { return !strings.ContainsRune(bytes, c) })
 }
 
 func (id spiffeID) fits(pattern spiffeID) bool {
