@@ -18,6 +18,7 @@ const module = "github.com/gatehouse-mesh/gatehouse/"
 // reading the product; an arrow that points backwards is a mistake in the design.
 var may = map[string]struct{ ours, foreign []string }{
 	"authz":                   {},
+	"authz/celcond":           {ours: []string{"authz"}, foreign: []string{"cel.dev/cel-go/"}},
 	"authz/extauthz":          {ours: []string{"authz"}, foreign: []string{"github.com/envoyproxy/go-control-plane/", "google.golang.org/"}},
 	"session":                 {ours: []string{"authz", "session/seal", "proto/"}, foreign: []string{"google.golang.org/protobuf/"}},
 	"session/seal":            {},

@@ -47,6 +47,10 @@ type Request struct {
 	ID       string
 }
 
+// PlainPath reports whether every upstream reads Path alike, as far as rules can
+// tell. Of any other path only the place in the policy is known, under every reading.
+func (r *Request) PlainPath() bool { return ordinary(r.Path) }
+
 var (
 	errMethod      = errors.New("method is not an upper-case word")
 	errTarget      = errors.New("target is too long, has a fragment or is not printable ASCII")
