@@ -28,7 +28,7 @@ var may = map[string]struct{ ours, foreign []string }{
 	"oidc/login":              {ours: []string{"authz", "oidc", "session", "session/seal"}, foreign: []string{"golang.org/x/sync/"}},
 	"oidc/logout":             {ours: []string{"authz", "oidc", "oidc/login", "session", "session/seal"}},
 	"oidc/oidctest":           {foreign: []string{"github.com/go-jose/go-jose/v4/"}},
-	"cmd/internal/config":     {ours: []string{"authz"}, foreign: []string{"github.com/goccy/go-yaml/"}},
+	"cmd/internal/config":     {ours: []string{"authz", "authz/celcond"}, foreign: []string{"github.com/goccy/go-yaml/"}},
 	"cmd/internal/config/gen": {ours: []string{"cmd/internal/config"}},
 	"cmd/internal/whatif":     {ours: []string{"authz", "cmd/internal/config", "oidc"}},
 	"cmd/internal/probe":      {},

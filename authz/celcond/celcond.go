@@ -172,6 +172,9 @@ func mistakes(issues *cel.Issues) error {
 // oneLine bounds what the library says: it repeats the expression.
 func oneLine(s string) string {
 	s = strings.Join(strings.Fields(s), " ")
+	if problem, _, syntax := strings.Cut(s, " expecting {"); syntax { // nearly every kind of token
+		s = problem
+	}
 	s = strings.ReplaceAll(s, " (in container '')", "")
 	if r := []rune(s); len(r) > 200 {
 		s = string(r[:200]) + "…"

@@ -290,23 +290,27 @@ type Rule struct {
 	Audience []string `yaml:"audience"`
 	// Require says who of those who were recognised may pass. "any_user" is everybody the provider knows.
 	Require Require `yaml:"require"`
-	// Forward says which of the user's tokens the application receives. Needs login.
+	// Forward says what the application receives beside the usual identity headers: tokens, headers made of claims, and which of the groups.
 	Forward *Forward `yaml:"forward"`
 	// Overrides names rules of a wildcard host that this rule hides on purpose although they are stricter.
 	Overrides []string `yaml:"overrides"`
 }
 
-// Forward says which tokens of a signed-in user the application receives.
+// Forward says what the application receives beside the usual identity headers. No more than 100 headers and 60 KiB in all may reach it: what goes beyond is refused with 403 headers_too_large, never cut.
 type Forward struct {
-	// AccessToken is sent as X-Auth-Request-Access-Token.
+	// AccessToken is sent as X-Auth-Request-Access-Token. Needs login.
 	AccessToken bool `yaml:"access_token"`
-	// IDToken is sent as Authorization: Bearer.
+	// IDToken is sent as Authorization: Bearer. Needs login.
 	IDToken bool `yaml:"id_token"`
+	// Headers are headers made of claims, by name: text in which {claim} stands for a claim (member name or JSON Pointer), for example {X-Team: "{team}", X-Tenant: "{/org/id}/{team}"}. A claim is a text, a number or a bool; one that is a list needs a header of its own, joined as groups are. Where a claim is missing the header is not sent. Values are percent-encoded (control and non-ASCII bytes, %, a space at either end, and the first character of the text between two claims). Headers of these names are removed from every request that any rule allows.
+	Headers map[string]string `yaml:"headers"`
+	// Groups are those that the application learns of, * stands for any run of characters. All when left out. What the rule requires is not affected.
+	Groups []string `yaml:"groups"`
 }
 
-// Conditions must all hold. The values in a list are alternatives.
+// Conditions must all hold. The values in a list are alternatives. What cannot be evaluated, because a claim is missing or of another type, does not hold, also under not.
 type Conditions struct {
-	// Provider is the provider that recognised the user. Needed beside groups, emails, email_domains, subjects and claims when the rule has several.
+	// Provider is the provider that recognised the user. Needed beside groups, emails, email_domains, subjects, claims, scopes and cel when the rule has several.
 	Provider string `yaml:"provider"`
 	// AnyUser holds for everybody whom the provider knows.
 	AnyUser bool `yaml:"any_user"`
@@ -320,8 +324,24 @@ type Conditions struct {
 	Subjects []string `yaml:"subjects"`
 	// Claims holds when every named claim (member name or JSON Pointer) has one of the values, or is a list that contains one.
 	Claims map[string]Values `yaml:"claims"`
+	// Scopes holds for a token with one of these scopes: exact tokens of the claim scope, a text with spaces between them or a list.
+	Scopes []string `yaml:"scopes"`
+	// Peer holds for callers whose certificate Envoy verified, in addition to who they sign in as.
+	Peer *Peer `yaml:"peer"`
+	// CEL holds when this expression is true (https://cel.dev). It reads request.method, request.host, request.path and request.headers (what the client sent, names in lower case); identity.provider, .issuer, .subject, .user, .email (if verified), .email_verified, .preferred_username, .groups and .audience; claims; peer.principal. Functions are the standard ones without matches, macros are has, all, exists and exists_one. What is not known has no value: whatever needs it does not hold, and neither does its opposite. This includes a path that applications could read in two ways.
+	CEL *Expression `yaml:"cel"`
+	// All are conditions that must all hold.
+	All []Conditions `yaml:"all"`
+	// Any are conditions of which one must hold.
+	Any []Conditions `yaml:"any"`
+	// Not are conditions that, taken together, must not hold. Somebody of whom it is not known whether they hold does not pass: not: {groups: [guests]} also shuts out those whose groups nobody knows.
+	Not *Conditions `yaml:"not"`
+}
 
-	_ struct{} `later:"cel scopes peer all any not"`
+// Peer says which workloads may call.
+type Peer struct {
+	// SPIFFE are the ids in the certificates of callers, for example spiffe://cluster.local/ns/web/sa/*. The trust domain is exact; * stands for any run of characters within one segment of the path.
+	SPIFFE []string `yaml:"spiffe" required:"true"`
 }
 
 // Log is what is written to standard error.

@@ -13,6 +13,9 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/gatehouse-mesh/gatehouse/authz"
+	"github.com/gatehouse-mesh/gatehouse/authz/celcond"
 )
 
 // maxFile bounds a configuration file: room for more than 10,000 rules.
@@ -36,6 +39,9 @@ type decoder struct {
 	file     string
 	at       map[string]token.Position // place of the value at a key
 	mistakes Mistakes
+
+	cel      *celcond.Compiler          // made for the first expression
+	compiled map[string]authz.Condition // by their text
 }
 
 // parse returns the one document of a file, or nil after noting a mistake.

@@ -47,15 +47,12 @@ func (c *Config) rule(r *Rule, s Sources) authz.Rule {
 		name, _, _, _ := parseHost(h)
 		out.Hosts = append(out.Hosts, name)
 	}
-	if r.Forward != nil {
-		out.Forward = authz.Forward{AccessToken: r.Forward.AccessToken, IDToken: r.Forward.IDToken}
-	}
+	out.Forward = r.Forward.compile("", func(string, error) {})
 	for _, name := range r.Bearer {
 		out.Sources = append(out.Sources, authz.Source{Provider: name, Authenticator: s.Bearer(name)})
 	}
-	tokens := out.Forward.AccessToken || out.Forward.IDToken
 	for _, name := range r.Login {
-		out.Sources = append(out.Sources, authz.Source{Provider: name, Login: true, Authenticator: s.Login(name, tokens, r.Login)})
+		out.Sources = append(out.Sources, authz.Source{Provider: name, Login: true, Authenticator: s.Login(name, out.Forward.Tokens(), r.Login)})
 	}
 	out.Require = r.condition("", func(string, error) {})
 	return out
@@ -118,7 +115,7 @@ func (cs *Conditions) compile(key string, report func(string, error)) authz.Cond
 			all = appendCondition(all, key+".claims."+clip(pointer), report)(authz.ClaimIn(pointer, values...))
 		}
 	}
-	return authz.All(all...)
+	return authz.All(cs.compileMore(all, key, report)...)
 }
 
 func appendCondition(all []authz.Condition, key string, report func(string, error)) func(authz.Condition, error) []authz.Condition {
@@ -219,11 +216,12 @@ func (ck *checker) access(key string, r *Rule) {
 		ck.wrong(key, "nobody is recognised: neither login nor bearer", "", "add login or bearer with require, or write allow: anonymous")
 	}
 	if recognises && r.Require.Any == nil {
-		ck.wrong(key+".require", "missing: the rule does not say who may pass", "", "name groups, emails, email_domains, subjects or claims, or write require: any_user")
+		ck.wrong(key+".require", "missing: the rule does not say who may pass", "", "name groups, emails, email_domains, subjects, claims, scopes, peer or cel, or write require: any_user")
 	}
-	if r.Forward != nil && len(r.Login) == 0 {
+	if r.Forward != nil && (r.Forward.AccessToken || r.Forward.IDToken) && len(r.Login) == 0 {
 		ck.wrong(key+".forward", "there are no tokens to forward without a login", "", "add login, or leave out forward")
 	}
+	r.Forward.compile(key+".forward", func(k string, err error) { ck.wrong(k, err.Error(), "", "") })
 	ck.audience(key+".audience", r)
 	ck.conditions(key, r)
 }
@@ -301,16 +299,11 @@ func (ck *checker) conditions(key string, r *Rule) {
 	sources = append(sources, r.Login...)
 	slices.Sort(sources)
 	sources = slices.Compact(sources)
-	for i, cs := range r.Require.Any {
-		k := r.Require.key(key, i)
-		selects := cs.Groups != nil || cs.Emails != nil || cs.EmailDomains != nil || cs.Subjects != nil || cs.Claims != nil
-		switch {
-		case !selects && !cs.AnyUser && !ck.anyBelow(k):
-			ck.wrong(k, "says no condition", "", "name groups, emails, email_domains, subjects or claims, or write any_user: true")
-		case cs.Provider != "" && !slices.Contains(sources, cs.Provider):
-			ck.wrong(k+".provider", "the rule does not recognise users of this provider", quote(cs.Provider), "write one of: "+strings.Join(sources, ", "))
-		case selects && cs.Provider == "" && len(sources) > 1:
-			ck.wrong(k, "the rule has several providers, and the same group, address or subject may be somebody else at each", "", "add provider: NAME to every condition, one of: "+strings.Join(sources, ", "))
+	for i := range r.Require.Any {
+		cs, k := &r.Require.Any[i], r.Require.key(key, i)
+		ck.condition(k, cs, sources)
+		if len(sources) > 1 && cs.compile(k, func(string, error) {}).OfProvider {
+			ck.wrong(k, "the rule has several providers, and the same group, address, claim or subject may be somebody else at each", "", "add provider: NAME to every condition, one of: "+strings.Join(sources, ", "))
 		}
 	}
 	r.condition(key, func(k string, err error) { ck.wrong(k, err.Error(), "", "") })

@@ -176,7 +176,7 @@ func section(b *bytes.Buffer, c comments, path string, t reflect.Type) {
 	}
 	for _, k := range keys {
 		below, suffix := inner(k.Type)
-		if below != nil {
+		if below != nil && below != t { // conditions in conditions are described already
 			section(b, c, strings.TrimPrefix(path+"."+k.name, ".")+suffix, below)
 		}
 	}
@@ -187,7 +187,7 @@ func inner(t reflect.Type) (reflect.Type, string) {
 	switch {
 	case t == reflect.TypeFor[config.Require]():
 		return reflect.TypeFor[config.Conditions](), ""
-	case t == reflect.TypeFor[config.ClientAddress](), t == reflect.TypeFor[time.Time]():
+	case t == reflect.TypeFor[config.ClientAddress](), t == reflect.TypeFor[config.Expression](), t == reflect.TypeFor[time.Time]():
 		return nil, ""
 	case t.Kind() == reflect.Pointer:
 		return inner(t.Elem())

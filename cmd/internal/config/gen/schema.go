@@ -94,6 +94,8 @@ func (s *schemer) value(t reflect.Type, tag reflect.StructTag) (object, error) {
 	case reflect.TypeFor[config.Names]():
 		one := object{"type": "string", "minLength": 1}
 		return object{"anyOf": []object{one, {"type": "array", "minItems": 1, "items": one}}}, nil
+	case reflect.TypeFor[config.Expression]():
+		return object{"type": "string", "minLength": 1}, nil
 	case reflect.TypeFor[config.Require]():
 		ref, err := s.ref(reflect.TypeFor[config.Conditions]())
 		return object{"anyOf": []object{{"const": "any_user"}, ref, {"type": "array", "minItems": 1, "items": ref}}}, err
@@ -119,6 +121,7 @@ func (s *schemer) value(t reflect.Type, tag reflect.StructTag) (object, error) {
 
 func (s *schemer) ref(t reflect.Type) (object, error) {
 	if _, known := s.defs[t.Name()]; !known {
+		s.defs[t.Name()] = nil // a mapping may hold mappings of its own type
 		o, err := s.mapping(t)
 		if err != nil {
 			return nil, err
@@ -174,6 +177,8 @@ func kind(t reflect.Type, tag reflect.StructTag) string {
 		return "time"
 	case reflect.TypeFor[config.ClientAddress]():
 		return "header name, `peer`, or `{xff_hops: N}`"
+	case reflect.TypeFor[config.Expression]():
+		return "CEL expression"
 	case reflect.TypeFor[config.Require]():
 		return "`any_user`, mapping, or list of mappings"
 	case reflect.TypeFor[config.Values]():
