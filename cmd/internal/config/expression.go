@@ -97,6 +97,7 @@ func placeWithin(n ast.Node, text string, line, column int) (token.Position, boo
 			at.Column += 1 + strings.Count(before, "'") // each is written twice
 		case token.DoubleQuoteType:
 			at.Column += 1 + strings.Count(before, `"`) + strings.Count(before, `\`) // each is written with a backslash
+		default: // plain: as it stands
 		}
 		return at, true
 	}
