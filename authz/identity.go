@@ -35,6 +35,11 @@ var (
 	ErrBadCredentials = errors.New("bad credentials")
 )
 
+// ErrInsufficientScope is wrapped by the error of a Condition that failed for want
+// of a scope, so that a client learns to ask for a token with more (RFC 6750
+// section 3.1).
+var ErrInsufficientScope = errors.New("insufficient scope")
+
 // Authenticator recognises who sent a request. Implementations are safe for
 // concurrent use.
 type Authenticator interface {

@@ -13,14 +13,22 @@ import (
 var ErrUnmet = errors.New("condition does not hold")
 
 // Unmet returns an error that reads as text and wraps ErrUnmet.
-func Unmet(text string) error { return unmetError(text) }
+func Unmet(text string) error { return &conditionError{text: text, unmet: true} }
 
-type unmetError string
+func unmet(format string, args ...any) error { return Unmet(fmt.Sprintf(format, args...)) }
 
-func (e unmetError) Error() string        { return string(e) }
-func (e unmetError) Is(target error) bool { return target == ErrUnmet }
+// conditionError reads as text, without the words of the errors that it wraps.
+type conditionError struct {
+	text  string
+	unmet bool // wraps ErrUnmet
+	scope bool // wraps ErrInsufficientScope
+}
 
-func unmet(format string, args ...any) error { return unmetError(fmt.Sprintf(format, args...)) }
+func (e *conditionError) Error() string { return e.text }
+
+func (e *conditionError) Is(target error) bool {
+	return e.unmet && target == ErrUnmet || e.scope && target == ErrInsufficientScope
+}
 
 // The connectives know three answers: yes, no, and nobody can tell. What decides
 // whatever the unknown might be decides, in any order; everything else is unknown.
@@ -68,20 +76,18 @@ func Any(cs ...Condition) Condition {
 	cs = slices.Clone(cs)
 	c.Check = func(r *Request, id *Identity) error {
 		var reasons []string
-		known := true
+		why := conditionError{unmet: true}
 		for i := range cs {
 			err := cs[i].Check(r, id)
 			if err == nil {
 				return nil
 			}
-			known = known && errors.Is(err, ErrUnmet)
+			why.unmet = why.unmet && errors.Is(err, ErrUnmet)
+			why.scope = why.scope || errors.Is(err, ErrInsufficientScope)
 			reasons = append(reasons, err.Error())
 		}
-		why := strings.Join(reasons, "; ")
-		if !known {
-			return errors.New(why)
-		}
-		return Unmet(why)
+		why.text = strings.Join(reasons, "; ")
+		return &why
 	}
 	return c
 }
@@ -108,7 +114,7 @@ func Not(c Condition) Condition {
 		case errors.Is(err, ErrUnmet):
 			return nil
 		default:
-			return err
+			return &conditionError{text: err.Error()} // more scopes would not help
 		}
 	}
 	return out

@@ -7,13 +7,14 @@ import (
 )
 
 var (
-	errNoScope  = errors.New("the credential names no scope")
+	errNoScope  = &conditionError{text: "the credential names no scope", scope: true}
 	errBadScope = errors.New("the scope of the credential is malformed")
 )
 
 // Scopes holds for a credential that was given one of the scopes: an exact token
 // of the claim scope, which is a text with spaces between tokens (RFC 9068
-// section 2.2.3) or, as some issuers write it, an array of tokens.
+// section 2.2.3) or, as some issuers write it, an array of tokens. Its error wraps
+// ErrInsufficientScope, unless the claim is malformed.
 func Scopes(anyOf ...string) (Condition, error) {
 	if err := checkNames("scopes", anyOf); err != nil {
 		return Condition{}, err
@@ -24,7 +25,7 @@ func Scopes(anyOf ...string) (Condition, error) {
 		}
 	}
 	want := set(anyOf)
-	failed := unmet("none of the scopes %q", anyOf)
+	failed := &conditionError{text: fmt.Sprintf("none of the scopes %q", anyOf), unmet: true, scope: true}
 	return Condition{Text: text("scopes", anyOf), OfProvider: true, Check: func(_ *Request, id *Identity) error {
 		return checkScopes(id.Claims["scope"], want, failed)
 	}}, nil

@@ -1,6 +1,7 @@
 package authz_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/gatehouse-mesh/gatehouse/authz"
@@ -33,5 +34,32 @@ func TestJ26Scopes(t *testing.T) {
 	}
 	if _, err := authz.Scopes(); err == nil {
 		t.Error("Scopes() is accepted")
+	}
+}
+
+// TestInsufficientScope: the error says that more scopes would help only where they would.
+func TestInsufficientScope(t *testing.T) {
+	t.Parallel()
+	scope, group := must(t)(authz.Scopes("write")), authz.Groups("a")
+	for _, tt := range []struct {
+		name  string
+		c     authz.Condition
+		claim any
+		want  bool
+	}{
+		{"another", scope, "read", true},
+		{"none", scope, nil, true},
+		{"malformed", scope, 1, false},
+		{"all", authz.All(authz.AnyUser(), scope), "read", true},
+		{"a group is missing first", authz.All(group, scope), "write", false},
+		{"one of any", authz.Any(group, scope), "read", true},
+		{"not", authz.Not(scope), "write", false},
+		{"not, none", authz.Not(scope), nil, false},
+		{"a group", group, "read", false},
+	} {
+		err := tt.c.Check(&authz.Request{}, &authz.Identity{Groups: []string{"b"}, Claims: authz.Claims{"scope": tt.claim}})
+		if err == nil || errors.Is(err, authz.ErrInsufficientScope) != tt.want {
+			t.Errorf("%s: %v, wraps ErrInsufficientScope: %v, want %v", tt.name, err, !tt.want, tt.want)
+		}
 	}
 }
