@@ -391,6 +391,12 @@ func (s *stack) rules() string {
 	).Replace(`rules:
 - {name: assets, hosts: ["APP"], paths: [/static/**], methods: [GET, HEAD], allow: anonymous}
 - {name: admin, hosts: ["APP"], paths: [/admin/**], login: corp, require: {groups: [admins]}}
+- name: composed
+  hosts: ["APP"]
+  paths: [/composed/**]
+  login: corp
+  require: {cel: 'request.method == "GET" && claims.email.endsWith("@good.test")', not: {groups: [blocked]}}
+  forward: {headers: {X-Badge: "{preferred_username}/{email}", X-None: "{none}"}, groups: [st*]}
 - {name: app, hosts: ["APP"], login: corp, require: any_user}
 - {name: good, hosts: ["GOOD"], login: corp, require: {email_domains: [good.test]}}
 - {name: tokens, hosts: ["TOKENS"], login: corp, require: any_user, forward: {access_token: true}}
