@@ -60,7 +60,12 @@ func New() (*Compiler, error) {
 // .email_verified, .preferred_username, .groups and .audience; claims;
 // peer.principal. What is not known (an e-mail address that is not verified, no
 // groups, a path that upstreams may read differently, no certificate) has no value.
-func (c *Compiler) Compile(text string) (authz.Condition, error) {
+func (c *Compiler) Compile(text string) (_ authz.Condition, err error) {
+	defer func() { // The library is not ours: what breaks it is a mistake in the expression, not a crash.
+		if recover() != nil {
+			err = mistake("the expression cannot be read")
+		}
+	}()
 	checked, err := c.check(text)
 	if err != nil {
 		return authz.Condition{}, err
@@ -83,7 +88,7 @@ func (c *Compiler) Compile(text string) (authz.Condition, error) {
 	}, nil
 }
 
-func (c *Compiler) check(text string) (_ *cel.Ast, err error) {
+func (c *Compiler) check(text string) (*cel.Ast, error) {
 	switch {
 	case strings.TrimSpace(text) == "":
 		return nil, mistake("the expression is empty")
@@ -92,11 +97,6 @@ func (c *Compiler) check(text string) (_ *cel.Ast, err error) {
 	case len(text) > maxText:
 		return nil, mistake(fmt.Sprintf("the expression is longer than %d bytes", maxText))
 	}
-	defer func() { // The parser is not ours: what breaks it is a mistake in the expression, not a crash.
-		if recover() != nil {
-			err = mistake("the expression cannot be read")
-		}
-	}()
 	checked, issues := c.env.Compile(text)
 	if issues.Err() != nil {
 		return nil, mistakes(issues)
