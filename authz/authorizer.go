@@ -76,6 +76,14 @@ func (a *Authorizer) Reject(r *Request, err error) Decision {
 	})
 }
 
+// Miswired answers a question whose asker is not set up as it has to be, for the reason
+// err: 403, since neither whom it is about nor what it asks for can be believed.
+func (a *Authorizer) Miswired(r *Request, err error) Decision {
+	return a.observed(r, func() Decision {
+		return a.deny(r, Decision{Reason: ReasonWiring, Detail: err.Error()}, Problem{Status: 403})
+	})
+}
+
 // Fail answers when no decision could be reached: overload (503) or a panic
 // (500). r may be nil.
 func (a *Authorizer) Fail(r *Request, status int, reason string) Decision {

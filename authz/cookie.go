@@ -57,6 +57,13 @@ func (h Header) eachCookie(yield func(name, value string) bool) {
 	}
 }
 
+// ForeignCookies returns the cookie lines as one value without ours, for a proxy that can
+// only replace them: what an application may receive. Empty: there is none.
+func (h Header) ForeignCookies() string {
+	rest, _ := h.keepForeign()
+	return rest
+}
+
 // cutCookies returns the cookie lines as one value without ours, and whether
 // anything was cut. Where nothing was, the header should be left alone.
 //

@@ -160,3 +160,26 @@ func pieces(line string) []string {
 	}
 	return all
 }
+
+// What a proxy is told to send instead of the client's cookies is theirs without ours.
+func TestForeignCookies(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		lines []string
+		want  string
+	}{
+		{nil, ""},
+		{[]string{"a=1; b=2"}, "a=1; b=2"},
+		{[]string{"a=1", "b=2"}, "a=1; b=2"},
+		{[]string{authz.CookiePrefix + "corp=x"}, ""},
+		{[]string{"a=1; " + authz.CookiePrefix + "corp=x; b=2"}, "a=1; b=2"},
+	} {
+		var h authz.Header
+		for _, line := range c.lines {
+			h = append(h, authz.Field{Name: "cookie", Value: line})
+		}
+		if got := h.ForeignCookies(); got != c.want {
+			t.Errorf("ForeignCookies(%q) = %q, want %q", c.lines, got, c.want)
+		}
+	}
+}

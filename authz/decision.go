@@ -35,6 +35,7 @@ const (
 	ReasonNoRule          = "no_rule"
 	ReasonAmbiguousPath   = "ambiguous_path"
 	ReasonMalformed       = "malformed_request"
+	ReasonWiring          = "proxy_wiring" // a proxy asked in a way that it is not set up for
 	ReasonNoCredentials   = "no_credentials"
 	ReasonBadCredentials  = "bad_credentials"
 	ReasonCondition       = "condition_failed"

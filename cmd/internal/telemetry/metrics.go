@@ -21,7 +21,7 @@ import (
 
 // reasons are all values of the label reason; anything else is counted as "other".
 var reasons = []string{
-	authz.ReasonAllowed, authz.ReasonAnonymous, authz.ReasonPassage, authz.ReasonNoRule, authz.ReasonAmbiguousPath, authz.ReasonMalformed,
+	authz.ReasonAllowed, authz.ReasonAnonymous, authz.ReasonPassage, authz.ReasonNoRule, authz.ReasonAmbiguousPath, authz.ReasonMalformed, authz.ReasonWiring,
 	authz.ReasonNoCredentials, authz.ReasonBadCredentials, authz.ReasonCondition, authz.ReasonHeadersTooLarge,
 	authz.ReasonUnavailable, authz.ReasonOverloaded, authz.ReasonPanic, authz.ReasonEndpoint, "other",
 }
