@@ -20,6 +20,7 @@ var may = map[string]struct{ ours, foreign []string }{
 	"authz":                   {},
 	"authz/celcond":           {ours: []string{"authz"}, foreign: []string{"cel.dev/cel-go/"}},
 	"authz/extauthz":          {ours: []string{"authz"}, foreign: []string{"github.com/envoyproxy/go-control-plane/", "google.golang.org/"}},
+	"authz/forwardauth":       {ours: []string{"authz"}},
 	"session":                 {ours: []string{"authz", "session/seal", "proto/"}, foreign: []string{"google.golang.org/protobuf/"}},
 	"session/seal":            {},
 	"session/redisstore":      {ours: []string{"session"}, foreign: []string{"github.com/redis/go-redis/"}},
