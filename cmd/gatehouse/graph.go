@@ -36,12 +36,13 @@ type graph struct {
 	logout     *logout.Logout // nil like login
 	authorizer *authz.Authorizer
 	client     authz.ClientAddress
+	origins    map[string]string // of hosts on which people sign in, as browsers see them
 }
 
 // build makes the graph of cfg and starts nothing. It takes over what stays the same
 // from running, the graph that it will replace (the zero graph: none).
 func (l *lasting) build(cfg *config.Config, running *graph) (*graph, error) {
-	g := &graph{config: cfg, client: clientAddress(cfg.ClientAddress)}
+	g := &graph{config: cfg, client: clientAddress(cfg.ClientAddress), origins: origins(cfg)}
 	var err error
 	if g.providers, err = buildProviders(cfg, running.providers, l.transport); err != nil {
 		return nil, err
@@ -139,6 +140,17 @@ func (g *graph) endpoints() func(host, path string) authz.Endpoint {
 		}
 		return g.login.Endpoint(host, path)
 	}
+}
+
+func origins(cfg *config.Config) map[string]string {
+	all := map[string]string{}
+	for _, h := range cfg.LoginHosts() {
+		all[h.Name] = h.Origin
+	}
+	if h := cfg.LoginHost(); h != nil {
+		all[h.Name] = h.Origin
+	}
+	return all
 }
 
 // observer writes and counts decisions.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-mesh/gatehouse/authz/extauthz"
@@ -22,6 +23,18 @@ type listeners struct {
 	http  *door      // nil: not configured
 	ops   *door      // nil: not configured
 	admin *adminDoor // nil: not configured
+	asked []*door    // by proxies over HTTP
+}
+
+// doors are those of plain HTTP.
+func (l *listeners) doors() []*door {
+	all := slices.Clone(l.asked)
+	for _, d := range []*door{l.http, l.ops} {
+		if d != nil {
+			all = append(all, d)
+		}
+	}
+	return all
 }
 
 // door is an HTTP server with its listener.
@@ -54,7 +67,10 @@ func (p *program) listen(ctx context.Context, cfg *config.Config) (_ *listeners,
 	if l.ops, err = p.openDoor(ctx, cfg, "ops", cfg.Listen.Ops, telemetry.NewOps(&p.health, p.metrics)); err != nil {
 		return nil, err
 	}
-	l.admin, err = p.openAdmin(ctx, cfg)
+	if l.admin, err = p.openAdmin(ctx, cfg); err != nil {
+		return nil, err
+	}
+	l.asked, err = p.openForwardAuth(ctx, cfg)
 	return l, err
 }
 
@@ -83,6 +99,9 @@ func (p *program) openDoor(ctx context.Context, cfg *config.Config, name string,
 		return nil, nil //nolint:nilnil // the listener is not configured
 	}
 	tlsConfig, err := serverTLS(cfg, h.TLS, p.logger(), "h2", "http/1.1")
+	if err == nil && h.TLS != nil && len(h.TLS.ClientIDs) > 0 {
+		tlsConfig, err = extauthz.AllowClients(tlsConfig, h.TLS.ClientIDs)
+	}
 	if err != nil {
 		return nil, cfg.Mistake("listen."+name+".tls", err.Error(), "", "")
 	}
@@ -115,7 +134,7 @@ func open(ctx context.Context, key string, cfg *config.Config, address string) (
 
 // serve runs every server and returns the first error of one that ended before it was told to.
 func (l *listeners) serve(log *slog.Logger) <-chan error {
-	failed := make(chan error, 4)
+	failed := make(chan error, 2+len(l.doors()))
 	run := func(name string, at net.Listener, serve func() error) {
 		log.Info("listening", "listener", name, "address", at.Addr().String())
 		go func() {
@@ -125,10 +144,8 @@ func (l *listeners) serve(log *slog.Logger) <-chan error {
 		}()
 	}
 	run("grpc", l.grpc, func() error { return l.check.Serve(l.grpc) })
-	for _, d := range []*door{l.http, l.ops} {
-		if d != nil {
-			run(d.name, d.Listener, func() error { return d.Serve(d.Listener) })
-		}
+	for _, d := range l.doors() {
+		run(d.name, d.Listener, func() error { return d.Serve(d.Listener) })
 	}
 	if a := l.admin; a != nil {
 		run("admin", a.Listener, func() error { return a.Serve(a.Listener) })
@@ -144,10 +161,8 @@ func (l *listeners) close() {
 	if l.grpc != nil {
 		_ = l.grpc.Close()
 	}
-	for _, d := range []*door{l.http, l.ops} {
-		if d != nil {
-			_ = d.Listener.Close()
-		}
+	for _, d := range l.doors() {
+		_ = d.Listener.Close()
 	}
 	if l.admin != nil {
 		_ = l.admin.Close()

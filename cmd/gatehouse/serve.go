@@ -300,13 +300,16 @@ func (p *program) drain(doors *listeners, hurry <-chan struct{}) error {
 	}()
 	var group errgroup.Group
 	group.Go(func() error { return doors.check.Drain(ctx, shutdown.Pause) })
-	if doors.http != nil {
+	for _, d := range doors.doors() {
+		if d == doors.ops { // it tells that we are draining
+			continue
+		}
 		group.Go(func() error {
 			select {
 			case <-time.After(shutdown.Pause):
 			case <-ctx.Done():
 			}
-			return doors.http.Shutdown(ctx)
+			return d.Shutdown(ctx)
 		})
 	}
 	if doors.admin != nil {

@@ -53,8 +53,22 @@ type Listen struct {
 	Ops *HTTP `yaml:"ops"`
 	// Admin is where operators list and end sessions (gatehouse sessions, or any gRPC client). Every call is logged. Without it nobody can.
 	Admin *Admin `yaml:"admin"`
+	// ForwardAuth are the listeners of proxies that ask over HTTP before they pass a request on: nginx, ingress-nginx, Traefik, Caddy, and Envoy's ext_authz with http_service. They ask at PREFIX/auth. Listeners of nginx need listen.http, too, with the prefix routed to it.
+	ForwardAuth []ForwardAuth `yaml:"forward_auth"`
+}
 
-	_ struct{} `later:"forward_auth"`
+// ForwardAuth is a listener for one kind of proxy. Whoever may ask there may claim any request and learn whom a cookie belongs to, so that only the proxies should reach it.
+type ForwardAuth struct {
+	// Address is host:port or :port.
+	Address string `yaml:"address" required:"true"`
+	// Profile is the proxy that asks. It says which headers hold the original request, and which statuses the proxy understands.
+	Profile string `yaml:"profile" required:"true" oneof:"nginx ingress-nginx traefik caddy envoy"`
+	// TrustedProxies are the addresses of the proxies, as networks such as 10.0.0.0/8. They alone may ask, and their forwarding headers count. No address is spared a login.
+	TrustedProxies []string `yaml:"trusted_proxies"`
+	// TLS encrypts the listener. With client_ca_file every proxy must show a certificate; name those that may in client_ids, or each of the authorities' may.
+	TLS *TLS `yaml:"tls"`
+	// SecretFile holds a secret of at least 32 characters that the proxy has to send as X-Gatehouse-Secret. It is read again at every question. Tokens of users (forward) go only to proxies that prove who they are by it or by a certificate.
+	SecretFile string `yaml:"secret_file"`
 }
 
 // Admin is the listener of the admin API, gRPC with reflection. Whoever may call it may sign anybody out, so that an address on the network needs client certificates (tls with client_ca_file), a token, or both.
@@ -95,7 +109,7 @@ type TLS struct {
 	KeyFile string `yaml:"key_file" required:"true"`
 	// ClientCAFile holds the authorities of client certificates, PEM. With it every client must show one.
 	ClientCAFile string `yaml:"client_ca_file"`
-	// ClientIDs are the SPIFFE ids that may connect, exact text. Needs client_ca_file. Only for listen.grpc and listen.admin.
+	// ClientIDs are the SPIFFE ids that may connect, exact text. Needs client_ca_file. Not for listen.http and listen.ops.
 	ClientIDs []string `yaml:"client_ids"`
 }
 

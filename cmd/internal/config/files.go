@@ -49,6 +49,11 @@ func (c *Config) Files() []FileRef {
 		addTLS("listen.admin.tls", a.TLS)
 		add("listen.admin.token_file", a.TokenFile)
 	}
+	for i, f := range c.Listen.ForwardAuth {
+		key := index("listen.forward_auth", i)
+		addTLS(key+".tls", f.TLS)
+		add(key+".secret_file", f.SecretFile)
+	}
 	for i, p := range c.Providers {
 		key := index("providers", i)
 		add(key+".ca_file", p.CAFile)
@@ -195,6 +200,7 @@ func (c *Config) Warnings() Mistakes {
 	if a := c.Listen.Admin; a != nil && a.TLS != nil && a.TLS.ClientCAFile != "" && a.TLS.ClientIDs == nil && a.TokenFile == "" {
 		ms = append(ms, c.Mistake("listen.admin.tls", "every client certificate of these authorities may sign anybody out", "", "name those that may in client_ids"))
 	}
+	ms = append(ms, c.forwardWarnings()...)
 	if s := c.Sessions.Store; s != nil && s.Memory != nil {
 		ms = append(ms, c.Mistake("sessions.store.memory", "sessions live in this process only: run one replica; a restart signs everybody out", "", "use redis for more"))
 	}

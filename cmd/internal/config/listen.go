@@ -24,13 +24,18 @@ func (ck *checker) listen() {
 		ck.address(http.key+".address", http.Address)
 		ck.tls(http.key+".tls", http.TLS)
 		if http.TLS != nil && http.TLS.ClientIDs != nil {
-			ck.wrong(http.key+".tls.client_ids", "only the TLS of listen.grpc and listen.admin takes client_ids", "", "leave it out")
+			ck.wrong(http.key+".tls.client_ids", "browsers and scrapers have no SPIFFE id: the TLS of this listener takes no client_ids", "", "leave it out")
 		}
 		ck.ownAddress(http.key+".address", http.Address, seen)
 	}
 	if l.Admin != nil {
 		ck.admin("listen.admin", l.Admin)
 		ck.ownAddress("listen.admin.address", l.Admin.Address, seen)
+	}
+	for i := range l.ForwardAuth {
+		key := index("listen.forward_auth", i)
+		ck.forwardAuth(key, &l.ForwardAuth[i])
+		ck.ownAddress(key+".address", l.ForwardAuth[i].Address, seen)
 	}
 }
 

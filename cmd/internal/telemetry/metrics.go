@@ -39,6 +39,7 @@ type Metrics struct {
 	store     metric.Float64Histogram
 	reloads   metric.Int64Counter
 	sessions  metric.Int64Counter
+	faults    metric.Int64Counter
 	reasons   map[string]int
 	outcomes  [outcomes][]metric.RecordOption
 	rules     atomic.Pointer[map[string]*series] // by rule; "" for what no rule decided
@@ -73,7 +74,7 @@ func NewMetrics(version string) (*Metrics, error) {
 
 func (m *Metrics) instruments(version string) error {
 	meter := m.provider.Meter("gatehouse")
-	var errs [7]error
+	var errs [8]error
 	m.decisions, errs[0] = meter.Int64Counter("gatehouse.decisions", metric.WithDescription("Decisions by rule, outcome and reason."))
 	m.duration, errs[1] = meter.Float64Histogram("gatehouse.check.duration", metric.WithUnit("s"), metric.WithDescription("Time to reach a decision."),
 		metric.WithExplicitBucketBoundaries(.00001, .000025, .00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1))
@@ -83,7 +84,8 @@ func (m *Metrics) instruments(version string) error {
 		metric.WithExplicitBucketBoundaries(.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1))
 	m.reloads, errs[4] = meter.Int64Counter("gatehouse.config.reloads", metric.WithDescription("Attempts to reload the configuration by result."))
 	m.sessions, errs[5] = meter.Int64Counter("gatehouse.session.events", metric.WithDescription("What happens to sessions, by kind of event."))
-	_, errs[6] = meter.Int64ObservableGauge("gatehouse.build.info", metric.WithDescription("Always 1; the version is a label."),
+	m.faults, errs[6] = meter.Int64Counter("gatehouse.forward_auth.faults", metric.WithDescription("Questions of proxies that are set up wrongly, by listener and kind of fault."))
+	_, errs[7] = meter.Int64ObservableGauge("gatehouse.build.info", metric.WithDescription("Always 1; the version is a label."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
 			o.Observe(1, metric.WithAttributes(attribute.String("version", version)))
 			return nil
@@ -167,6 +169,12 @@ func (m *Metrics) StoreCall(operation string, err error, took time.Duration) {
 // SessionEvent counts something that happened to a session. The kind is one of a fixed list.
 func (m *Metrics) SessionEvent(kind string) {
 	m.sessions.Add(context.Background(), 1, metric.WithAttributes(attribute.String("event", kind)))
+}
+
+// Miswired counts a question that shows a mistake in how a proxy is set up. The listener
+// comes from the configuration, and the kind is one of a fixed list.
+func (m *Metrics) Miswired(listener, kind string) {
+	m.faults.Add(context.Background(), 1, metric.WithAttributes(attribute.String("listener", listener), attribute.String("kind", kind)))
 }
 
 // Sessions shows the local cache: how many sessions it holds, their size, and whether
