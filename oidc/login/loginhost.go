@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/gatehouse-mesh/gatehouse/authz"
 	"github.com/gatehouse-mesh/gatehouse/oidc"
@@ -29,7 +30,33 @@ func (l *Login) startAddress(host, rd string) string {
 	if own, ok := l.LoginHost(); ok && host == own.Name && rd == l.Address("sessions") {
 		return rd
 	}
+	if s := l.siteOf(rd); s != nil && s.Name == host {
+		rd = strings.TrimPrefix(rd, s.Origin)
+	}
 	return l.ReturnAddress(rd)
+}
+
+// siteOf is the host that a whole URL leads to, such as ingress-nginx sends. nil: it is no
+// URL, or leads to where nobody signs in.
+func (l *Login) siteOf(rd string) *site {
+	for _, s := range l.hosts {
+		if rest, ok := strings.CutPrefix(rd, s.Origin); ok && strings.HasPrefix(rest, "/") {
+			return s
+		}
+	}
+	return nil
+}
+
+// askedFor is where a login returns to: rd, or what a proxy that leads here by itself
+// names in a header. Whoever writes it may choose among addresses of applications.
+func askedFor(r *authz.Request, q query) string {
+	if rd, ok := q["rd"]; ok {
+		return rd
+	}
+	if rd, n := r.Header.Get("x-auth-request-redirect"); n == 1 {
+		return rd
+	}
+	return ""
 }
 
 // StartAddress is the address of a login at this host that returns to rd.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-mesh/gatehouse/authz"
@@ -24,7 +25,12 @@ func (l *Login) start(ctx context.Context, r *authz.Request) authz.Response {
 	if req, ok := q["req"]; ok && s == l.loginSite {
 		return l.startFor(ctx, r, req)
 	}
-	st, again, now := state{address: l.startAddress(r.Host, q["rd"])}, q["prompt"] == "login", l.cfg.Now()
+	rd := askedFor(r, q)
+	if to := l.siteOf(rd); s == l.loginSite && to != nil && to != s {
+		// A proxy sent the browser here right away; the host that it comes from begins.
+		return Redirect(http.StatusFound, to.Origin+l.StartAddress(strings.TrimPrefix(rd, to.Origin)))
+	}
+	st, again, now := state{address: l.startAddress(r.Host, rd)}, q["prompt"] == "login", l.cfg.Now()
 	gates := s.choose(q["provider"])
 	if len(gates) == 0 {
 		return l.refuse(r, "unknown_provider", l.againPage("There is no such way to sign in here", "The address names a provider that this host does not use.", "/"))
