@@ -36,6 +36,8 @@ type fixture struct {
 	http      bool       // endpoints over the HTTP listener; else in band
 	login     bool       // everybody signs in at loginHost
 	late      bool       // the certified provider is not started
+	proxy     string     // profile of the proxy that asks over HTTP in Envoy's place; empty: Envoy asks over gRPC
+	trusted   string     // trusted_proxies of its listener; empty: this machine
 	envoy     string     // version; empty: the newest
 	listeners []listener // empty: one, normalising, with raw headers
 
@@ -70,7 +72,8 @@ type stack struct {
 	tls       *authority // nil without TLS
 	gatehouse *gatehouse // the first of replicas
 	replicas  []*gatehouse
-	envoy     *envoy
+	envoy     *envoy   // nil with fixture.proxy
+	front     *process // the proxy; nil without
 	client    client
 
 	secretFile, redisFile, adminFile string // shared by all replicas
@@ -98,7 +101,11 @@ func newStack(t testing.TB, f fixture) *stack {
 		s.replicas = append(s.replicas, s.startGatehouse(t))
 	}
 	s.gatehouse = s.replicas[0]
-	s.startEnvoy(t)
+	if f.proxy != "" {
+		s.startProxy(t)
+	} else {
+		s.startEnvoy(t)
+	}
 	return s
 }
 
@@ -233,6 +240,7 @@ func (s *stack) url(host, path string) string {
 type gatehouse struct {
 	*process
 	grpc, http, ops int
+	asked           int     // where a proxy asks over HTTP
 	admin           string  // address of the admin API
 	checks          *checks // its Check, directly
 	redis           *faults // between it and Redis; nil without fixture.faults
@@ -249,7 +257,7 @@ func (s *stack) startGatehouse(t testing.TB) *gatehouse {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gatehouse{grpc: freePort(t), http: freePort(t), ops: freePort(t)}
+	g := &gatehouse{grpc: freePort(t), http: freePort(t), ops: freePort(t), asked: freePort(t)}
 	if g.admin = fmt.Sprintf("unix://%s/admin-%d.sock", run.dir, g.grpc); s.fixture.admin == "token" {
 		g.admin = addr(freePort(t))
 	}
@@ -354,6 +362,9 @@ func (s *stack) listen(g *gatehouse) []string {
 	}
 	if s.fixture.admin != "" {
 		lines = append(lines, s.adminListener(g))
+	}
+	if s.proxy != "" {
+		lines = append(lines, fmt.Sprintf("  forward_auth: [{address: %q, profile: %s, trusted_proxies: [%s]}]", addr(g.asked), s.proxy, cmp.Or(s.trusted, "127.0.0.1")))
 	}
 	return lines
 }
