@@ -15,7 +15,8 @@ failed=0
 
 say() { echo "tools: $*" >&2; }
 miss() { say "$*"; failed=1; }
-has() { command -v "$1" >/dev/null 2>&1; }
+# In a shell of its own, which does not take functions of this one for programs.
+has() { sh -c 'command -v "$1"' sh "$1" >/dev/null 2>&1; }
 
 # scratch makes a directory beside its destination, so that what is moved out
 # of it appears whole or not at all, also when two runs meet.
