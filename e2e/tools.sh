@@ -5,12 +5,14 @@
 #   tools.sh                     everything
 #   tools.sh envoy [VERSION...]  .tools/envoy/VERSION/envoy
 #   tools.sh provider            .tools/provider: npm's oidc-provider
-#   tools.sh redis | chromium    from PATH, else installed with apt-get when root
+#   tools.sh redis | chromium | nginx   from PATH, else installed with apt-get when root
+#   tools.sh caddy               .tools/caddy/VERSION/caddy, built with Go: two to seven minutes, once
 set -u
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 tools=${GATEHOUSE_TOOLS:-$root/.tools}
 versions="1.36.4 1.37.0 1.38.3 1.39.3 1.40.0"
+caddy=2.11.9
 failed=0
 
 say() { echo "tools: $*" >&2; }
@@ -80,6 +82,25 @@ debian() {
 redis() { debian redis-server redis-server; }
 chromium() { debian chromium chromium; }
 
+nginx() { debian nginx nginx; }
+
+caddy() {
+	bin=$tools/caddy/$caddy/caddy
+	[ -x "$bin" ] && return
+	if ! has go; then
+		miss "Caddy $caddy is missing: install Go, or put a Caddy binary at $bin"
+		return
+	fi
+	scratch || return
+	say "building Caddy $caddy, which takes some minutes"
+	if ! GOBIN=$tmp go install "github.com/caddyserver/caddy/v2/cmd/caddy@v$caddy" >"$tmp/log" 2>&1; then
+		miss "Caddy $caddy is missing: go install failed ($(tail -n 1 "$tmp/log")); or put a Caddy binary at $bin"
+	else
+		mkdir -p "$tools/caddy/$caddy" && mv -f "$tmp/caddy" "$bin" || miss "cannot write $bin"
+	fi
+	rm -rf "$tmp"
+}
+
 what=${1:-all}
 [ $# -gt 0 ] && shift
 case $what in
@@ -88,11 +109,13 @@ all)
 	provider
 	redis
 	chromium
+	nginx
+	caddy
 	;;
 envoy) for v in ${*:-$versions}; do envoy "$v"; done ;;
-provider | redis | chromium) "$what" ;;
+provider | redis | chromium | nginx | caddy) "$what" ;;
 *)
-	say "unknown $what: want envoy [VERSION...], provider, redis, chromium, or nothing for all"
+	say "unknown $what: want envoy [VERSION...], provider, redis, chromium, nginx, caddy, or nothing for all"
 	exit 2
 	;;
 esac
