@@ -173,9 +173,9 @@ func question(profile forwardauth.Profile, method, host, target string, lines ..
 	case forwardauth.Envoy:
 		return method, "/oauth2/auth" + target, append(lines, "host: "+host)
 	case forwardauth.IngressNginx:
-		// As the controller's template writes them.
+		// As the controller writes them, with auth-proxy-set-headers as in the manifest.
 		return "GET", "/oauth2/auth", append(lines,
-			"host: gatehouse.sso.svc", "x-original-url: https://"+host+target, "x-original-method: "+method,
+			"host: gatehouse.sso.svc", "x-original-url: https://"+host+target, "x-original-method: "+method, "x-forwarded-host: "+host,
 			"x-sent-from: nginx-ingress-controller", "x-real-ip: 192.0.2.1", "x-forwarded-for: 192.0.2.1", "x-auth-request-redirect: "+target)
 	case forwardauth.Caddy:
 		all = append(lines, "host: "+host)

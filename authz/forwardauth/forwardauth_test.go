@@ -183,8 +183,10 @@ func TestWiring(t *testing.T) {
 		{"two paths", forwardauth.Nginx, "/oauth2/auth", ask(append(whole, "x-forwarded-uri: /admin")...), forwardauth.SeveralValues},
 		{"two hosts", forwardauth.Traefik, "/oauth2/auth", ask(append(whole, "x-forwarded-host: b.test")...), forwardauth.SeveralValues},
 		{"no URL", forwardauth.IngressNginx, "/oauth2/auth", ask("x-original-method: GET"), forwardauth.MissingOriginal},
-		{"P12 another profile's headers", forwardauth.IngressNginx, "/oauth2/auth", ask(whole...), forwardauth.MissingOriginal},
+		{"P12 another profile's headers", forwardauth.IngressNginx, "/oauth2/auth", ask(whole[0], whole[2]), forwardauth.MissingOriginal},
 		{"P12 the other way round", forwardauth.Nginx, "/oauth2/auth", ask("x-original-method: GET", "x-original-url: https://app.test/public/x"), forwardauth.MissingOriginal},
+		{"P12 no second host", forwardauth.IngressNginx, "/oauth2/auth", ask("x-original-method: GET", "x-original-url: https://app.test/public/x"), forwardauth.MissingOriginal},
+		{"two second hosts", forwardauth.IngressNginx, "/oauth2/auth", ask("x-original-method: GET", "x-original-url: https://app.test/public/x", "x-forwarded-host: app.test", "x-forwarded-host: b.test"), forwardauth.SeveralValues},
 		{"another path", forwardauth.Nginx, "/oauth2/check", ask(whole...), forwardauth.WrongPath},
 		{"path of the request", forwardauth.Traefik, "/public/x", ask(whole...), forwardauth.WrongPath},
 		{"no path_prefix", forwardauth.Envoy, "/public/x", []string{"host: app.test"}, forwardauth.WrongPath},
@@ -221,7 +223,7 @@ func TestMalformedOriginal(t *testing.T) {
 		{"URL without scheme", forwardauth.IngressNginx, []string{"x-original-method: GET", "x-original-url: app.test/public/x"}},
 		{"URL without path", forwardauth.IngressNginx, []string{"x-original-method: GET", "x-original-url: https://app.test"}},
 		{"URL without host", forwardauth.IngressNginx, []string{"x-original-method: GET", "x-original-url: https:///public/x"}},
-		{"URL with user", forwardauth.IngressNginx, []string{"x-original-method: GET", "x-original-url: https://app.test@b.test/public/x"}},
+		{"URL with user", forwardauth.IngressNginx, []string{"x-original-method: GET", "x-original-url: https://app.test@b.test/public/x", "x-forwarded-host: app.test@b.test"}},
 		{"P12 hosts differ", forwardauth.IngressNginx, []string{"x-original-method: GET", "x-original-url: https://app.test/public/x", "x-forwarded-host: admin.test"}},
 		{"S1 look-alike", forwardauth.Traefik, []string{"x-forwarded-method: GET", "x-forwarded-host: app.test", "x-forwarded-uri: /public/x", "x_auth_request_user: root"}},
 	} {
@@ -235,8 +237,9 @@ func TestMalformedOriginal(t *testing.T) {
 	}
 	// The same hosts in different spellings are the same.
 	w := newWorld(t, forwardauth.IngressNginx, nil)
-	if got := w.about(forwardauth.IngressNginx, "GET", "app.test:8443", "/public/x", "x-forwarded-host: APP.test").StatusCode; got != 200 {
-		t.Errorf("equal hosts: %d, want 200", got)
+	resp := w.ask("GET", "/oauth2/auth", "host: gatehouse", "x-original-method: GET", "x-original-url: https://app.test:8443/public/x", "x-forwarded-host: APP.test")
+	if resp.StatusCode != 200 {
+		t.Errorf("equal hosts: %d, want 200", resp.StatusCode)
 	}
 }
 

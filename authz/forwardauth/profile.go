@@ -24,7 +24,7 @@ func Profiles() []Profile { return slices.Sorted(maps.Keys(profiles)) }
 type profile struct {
 	method, host, target string // headers with the original request; empty: not in one
 	url                  string // header with host and target in one URL; empty: there is none
-	check                string // header that has to name the same host where it is sent
+	check                string // header that has to name the same host; empty: there is none
 
 	// asIs: the question is the original request, its path behind that of questions, and
 	// what is not said in the answer stays as the client sent it, cookies too.

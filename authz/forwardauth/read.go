@@ -97,10 +97,10 @@ func (p *profile) where(h http.Header) (authority, target string, err error) {
 		return "", "", errNoURL
 	}
 	// nginx routes "GET http://a/ HTTP/1.1" with "Host: b" to a, while the URL is made of the
-	// Host line (RFC 9112 section 3.2.2 has it ignored). Where the proxy also says which host
-	// it means, the two have to agree.
+	// Host line (RFC 9112 section 3.2.2 has it ignored): the rules of b would open a. So the
+	// proxy has to say, too, which host it means.
 	if len(h[p.check]) == 0 {
-		return authority, target, nil
+		return "", "", faultOf(MissingOriginal, "%s is missing: let the proxy set it to the host that it routes by (annotation auth-proxy-set-headers, %s: $host)", p.check, p.check)
 	}
 	meant, err := single(h, p.check)
 	if err == nil && hostOf(meant) != hostOf(authority) {
