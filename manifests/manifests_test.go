@@ -85,12 +85,16 @@ func typeOf(t *testing.T, doc []byte) metav1.TypeMeta {
 
 func TestEveryFileIsCovered(t *testing.T) {
 	var got []string
-	for _, pattern := range []string{"*/*.yaml", "*.yaml"} {
+	for _, pattern := range []string{"*/*.yaml", "*.yaml", "*/*.conf", "*/Caddyfile"} {
 		m, _ := filepath.Glob(pattern)
 		got = append(got, m...)
 	}
 	slices.Sort(got)
-	want := []string{"envoy/envoy.yaml", "istio/gateway.yaml", "istio/lock-down.yaml", "istio/login-host.yaml", "istio/mesh-config.yaml", "istio/waypoint.yaml", "kubernetes/gatehouse.yaml", "kubernetes/redis.yaml"}
+	want := []string{
+		"caddy/Caddyfile", "envoy/envoy.yaml", "envoy/http.yaml", "ingress-nginx/ingress.yaml",
+		"istio/gateway.yaml", "istio/lock-down.yaml", "istio/login-host.yaml", "istio/mesh-config.yaml", "istio/waypoint.yaml",
+		"kubernetes/gatehouse.yaml", "kubernetes/redis.yaml", "nginx/gatehouse.conf", "traefik/middleware.yaml",
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("files = %q, tests cover %q", got, want)
 	}
@@ -407,18 +411,20 @@ func TestEnvoyLoadsTheBootstrap(t *testing.T) {
 	}
 	dir := t.TempDir()
 	certificate(t, dir)
-	data, err := os.ReadFile("envoy/envoy.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "envoy.yaml")
-	if err := os.WriteFile(file, bytes.ReplaceAll(data, []byte("/etc/envoy/tls"), []byte(dir)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, envoy := range envoys {
-		out, err := exec.Command(envoy, "--mode", "validate", "-c", file, "--base-id", "77").CombinedOutput()
+	for _, name := range []string{"envoy.yaml", "http.yaml"} {
+		data, err := os.ReadFile(filepath.Join("envoy", name))
 		if err != nil {
-			t.Errorf("%s: %v\n%s", envoy, err, out)
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, bytes.ReplaceAll(data, []byte("/etc/envoy/tls"), []byte(dir)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, envoy := range envoys {
+			out, err := exec.Command(envoy, "--mode", "validate", "-c", file, "--base-id", "77").CombinedOutput()
+			if err != nil {
+				t.Errorf("%s: %s: %v\n%s", envoy, name, err, out)
+			}
 		}
 	}
 }
