@@ -162,6 +162,31 @@ func TestForwardAuth_D8_E4(t *testing.T) {
 	}
 }
 
+// S1 on every Envoy: what is not set is removed.
+func TestForwardAuth_S1(t *testing.T) {
+	t.Parallel()
+	for _, version := range envoyVersions {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			s := newStack(t, fixture{proxy: "envoy", envoy: version})
+			own := []string{"x-auth-request-user: root", "x-auth-request-user: root", "x-auth-request-email: root@evil.test", "x-auth-request-groups: admins", "x-forwarded-user: root", "x-auth-request-access-token: stolen"}
+			got := get(t, s.port, apiHost, "/x", append(own, bearer(s.idp.Bearer(nil))...)...).seen(t)
+			if !slices.Equal(got.values("x-auth-request-user"), []string{"machine"}) || got.values("x-auth-request-email") != nil || got.values("x-auth-request-groups") != nil {
+				t.Errorf("a machine: %q", got.Lines)
+			}
+			got = get(t, s.port, openHost, "/x", own...).seen(t)
+			for _, line := range got.Lines {
+				if managed(fold(line[0])) {
+					t.Errorf("anonymous: %q arrived", line)
+				}
+			}
+			if a := get(t, s.port, apiHost, "/refused", own...); a.Status != http.StatusUnauthorized {
+				t.Errorf("nobody: %v, want 401", a)
+			}
+		})
+	}
+}
+
 // G3: Gatehouse is gone, and nobody passes.
 func TestForwardAuth_G3(t *testing.T) {
 	t.Parallel()

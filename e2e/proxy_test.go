@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"os"
@@ -26,7 +27,7 @@ func (s *stack) startProxy(t testing.TB) {
 	case "caddy":
 		s.startCaddy(t)
 	case "envoy":
-		s.startEnvoyHTTP(t, newestEnvoy)
+		s.startEnvoyHTTP(t, cmp.Or(s.fixture.envoy, newestEnvoy))
 	default:
 		t.Fatalf("no proxy %q", s.proxy)
 	}

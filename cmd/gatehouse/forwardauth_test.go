@@ -1,8 +1,11 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -119,5 +122,58 @@ func TestForwardAuthNeedsItsSecret(t *testing.T) {
 	<-g.done
 	if g.err == nil || !strings.Contains(g.err.Error(), "secret_file") || strings.Contains(g.err.Error(), `"short"`) {
 		t.Errorf("serve = %v, want a mistake at secret_file", g.err)
+	}
+}
+
+// N10, S17: with client_ids only the listed proxies come as far as a question.
+func TestForwardAuthClientIDs(t *testing.T) {
+	dir := t.TempDir()
+	writePair(t, dir, "gatehouse")
+	proxy := identify(t, dir, "proxy.pem", "spiffe://mesh/ns/ingress/sa/proxy")
+	other := identify(t, dir, "other.pem", "spiffe://mesh/ns/apps/sa/app")
+	var cas []byte
+	for _, name := range []string{"proxy.pem", "other.pem"} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cas = append(cas, data...)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), cas, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf(`
+listen:
+  grpc: {address: "127.0.0.1:0"}
+  forward_auth:
+  - address: "127.0.0.1:0"
+    profile: traefik
+    trusted_proxies: [127.0.0.1]
+    tls: {cert_file: %[1]s/tls.crt, key_file: %[1]s/tls.key, client_ca_file: %[1]s/ca.pem, client_ids: [spiffe://mesh/ns/ingress/sa/proxy]}
+shutdown: {pause: 0s, timeout: 5s}
+rules: [{name: open, hosts: [a.example.com], allow: anonymous}]
+`, dir)
+	g := start(t, text)
+	address := g.address(`forward_auth\[0\]`)
+	for name, c := range map[string]struct {
+		certificates []tls.Certificate
+		want         bool
+	}{"proxy": {[]tls.Certificate{proxy}, true}, "another": {[]tls.Certificate{other}, false}, "nobody": {nil, false}} {
+		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: c.certificates}}
+		r, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+address+"/oauth2/auth", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range map[string]string{"X-Forwarded-Method": "GET", "X-Forwarded-Host": "a.example.com", "X-Forwarded-Uri": "/"} {
+			r.Header.Set(name, value)
+		}
+		resp, err := transport.RoundTrip(r)
+		if got := err == nil && resp.StatusCode == 200; got != c.want {
+			t.Errorf("%s: allowed %v, want %v: %v", name, got, c.want, err)
+		}
+		if err == nil {
+			resp.Body.Close()
+		}
+		transport.CloseIdleConnections()
 	}
 }
