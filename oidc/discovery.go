@@ -34,13 +34,16 @@ var ourParams = []string{
 
 // parseMetadata reads a discovery document. go-oidc's reader would let a member
 // "Issuer" or a second "issuer" replace the first; this one is exact.
-func parseMetadata(body []byte, issuer string, client *ClientConfig) (*metadata, error) {
+//
+// also are other names of the issuer. A document may be written under one of them
+// while an issuer moves; not where people sign in, which depends on the one name.
+func parseMetadata(body []byte, issuer string, also []string, client *ClientConfig) (*metadata, error) {
 	doc, err := authz.ParseClaims(body)
 	if err != nil {
 		return nil, fmt.Errorf("discovery document: %w", err)
 	}
 	// Section 4.3: "MUST be identical", so no slash more or less.
-	if got, _ := doc["issuer"].(string); got != issuer {
+	if got, _ := doc["issuer"].(string); got != issuer && (client != nil || !slices.Contains(also, got)) {
 		return nil, fmt.Errorf("discovery document: issuer is %.200q, configured is %q; they must be the same to the letter", got, issuer)
 	}
 	m := &metadata{}
@@ -113,36 +116,37 @@ func (p *Provider) discovered(ctx context.Context) (*metadata, error) {
 // reading, which goes on when its first caller leaves. What was good stays in
 // use when the new document is not.
 func (p *Provider) discover(ctx context.Context) (*metadata, error) {
-	reading := p.flight.DoChan("", func() (any, error) {
-		m, err := p.readMetadata(context.WithoutCancel(ctx))
+	m, _, err := p.flight.join(ctx, p.readAndKeep)
+	if err != nil {
+		return nil, fmt.Errorf("discovery of %q: %w", p.cfg.Name, err)
+	}
+	return m, nil
+}
+
+// readAndKeep notes how the reading went, also when it panics.
+func (p *Provider) readAndKeep(ctx context.Context) (m *metadata, err error) {
+	err = errPanicked
+	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.failure = err; err != nil {
 			p.failed = p.now()
-			return nil, err
+			return
 		}
 		p.read = p.now()
 		p.meta.Store(m)
-		return m, nil
-	})
-	select {
-	case r := <-reading:
-		if r.Err != nil {
-			return nil, r.Err
-		}
-		return r.Val.(*metadata), nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: discovery of %q: %w", ErrUnavailable, p.cfg.Name, ctx.Err())
-	}
+	}()
+	m, err = p.readMetadata(ctx)
+	return m, err
 }
 
 func (p *Provider) readMetadata(ctx context.Context) (*metadata, error) {
 	// Section 4: a terminating slash of the issuer is removed first.
-	a, err := document(ctx, p.client, strings.TrimSuffix(p.cfg.Issuer, "/")+"/.well-known/openid-configuration")
+	a, err := document(ctx, p.client, strings.TrimSuffix(p.cfg.Issuer, "/")+"/.well-known/openid-configuration", p.cfg.Token)
 	if err != nil {
 		return nil, err
 	}
-	m, err := parseMetadata(a.body, p.cfg.Issuer, p.cfg.Client)
+	m, err := parseMetadata(a.body, p.cfg.Issuer, p.cfg.AlsoIssuers, p.cfg.Client)
 	if err != nil {
 		return nil, unavailable(err)
 	}

@@ -17,7 +17,7 @@ func ParseKeys(document []byte) (usable, skipped int, err error) {
 
 // ParseMetadata shows the strict reader of discovery documents to its tests.
 func ParseMetadata(document []byte, issuer string) ([]string, error) {
-	m, err := parseMetadata(document, issuer, &ClientConfig{})
+	m, err := parseMetadata(document, issuer, nil, &ClientConfig{})
 	if err != nil {
 		return nil, err
 	}
@@ -47,3 +47,13 @@ const LogoutEvent = logoutEvent
 
 // Forget empties the cache.
 func (v *Verifier) Forget() { v.cache = newIdentityCache(v.cfg.CacheSize) }
+
+// Waiting is how many callers wait for a reading now.
+func (r *RemoteKeys) Waiting() int {
+	r.flight.mu.Lock()
+	defer r.flight.mu.Unlock()
+	return r.flight.waiting
+}
+
+// MaxWaiting bounds them.
+const MaxWaiting = maxWaiting

@@ -60,13 +60,20 @@ func call(client *http.Client, req *http.Request) (*answer, error) {
 	return &answer{status: resp.StatusCode, header: resp.Header, body: body}, nil
 }
 
-// document reads a JSON document of a provider within documentTimeout.
-func document(ctx context.Context, client *http.Client, address string) (*answer, error) {
+// document reads a JSON document of a provider within documentTimeout. token, when
+// not nil, supplies a bearer token for it. Discovery decides by its jwks_uri who else
+// gets that token, which adds nobody: who answers discovery has it by then.
+func document(ctx context.Context, client *http.Client, address string, token func() (string, error)) (*answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, documentTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if token != nil {
+		if err := present(req, token); err != nil {
+			return nil, err
+		}
 	}
 	a, err := call(client, req)
 	if err != nil {
@@ -76,6 +83,19 @@ func document(ctx context.Context, client *http.Client, address string) (*answer
 		return nil, fmt.Errorf("%w: %s answers %d", ErrUnavailable, where(req), a.status)
 	}
 	return a, nil
+}
+
+// present adds the bearer token that is ours (RFC 6750 section 2.1).
+func present(req *http.Request, token func() (string, error)) error {
+	value, err := token()
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: the token for the provider: %w", ErrUnavailable, err)
+	case !token68(value):
+		return fmt.Errorf("%w: the token for the provider is empty or holds what no token does", ErrUnavailable)
+	}
+	req.Header.Set("Authorization", "Bearer "+value)
+	return nil
 }
 
 // where names the address of a request without its query.

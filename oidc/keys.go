@@ -19,10 +19,11 @@ type KeySource interface {
 	// may still be used.
 	Current() *KeySet
 
-	// Refresh is asked for keys newer than have (nil: any), because a token that
-	// passed every cheap check names a key that is not there. Getting have back
-	// means that the issuer has no such key, an error that this cannot be told now.
-	Refresh(ctx context.Context, have *KeySet) (*KeySet, error)
+	// Refresh returns a set for which enough holds, or else one that was read
+	// after the call: what is missing there is not there. It is asked because a
+	// token that passed every cheap check names a key that is not in Current. An
+	// error means that this cannot be told now.
+	Refresh(ctx context.Context, enough func(*KeySet) bool) (*KeySet, error)
 }
 
 var (
@@ -34,7 +35,7 @@ var (
 type StaticKey struct {
 	KID  string // of a token's header; empty: as the JWK says, or none
 	Alg  string // the only algorithm of this key; may be empty for a JWK that names it
-	Data []byte // PEM (PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE) or one JWK
+	Data []byte // PEM (PUBLIC KEY, EC PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE) or one JWK
 }
 
 // StaticKeys is a KeySource that never changes.
@@ -70,7 +71,7 @@ func NewStaticKeys(keys ...StaticKey) (*StaticKeys, error) {
 func (s *StaticKeys) Current() *KeySet { return s.set }
 
 // Refresh implements KeySource: there is never anything newer.
-func (s *StaticKeys) Refresh(context.Context, *KeySet) (*KeySet, error) { return s.set, nil }
+func (s *StaticKeys) Refresh(context.Context, func(*KeySet) bool) (*KeySet, error) { return s.set, nil }
 
 func (k StaticKey) parse() (verificationKey, error) {
 	data := bytes.Trim(k.Data, " \t\r\n")
@@ -117,7 +118,7 @@ func parsePEM(data []byte) (crypto.PublicKey, error) {
 		return nil, errors.New("there is something after the first PEM block")
 	}
 	switch block.Type {
-	case "PUBLIC KEY":
+	case "PUBLIC KEY", "EC PUBLIC KEY": // the second label is in no standard, and in use
 		return x509.ParsePKIXPublicKey(block.Bytes)
 	case "RSA PUBLIC KEY":
 		return x509.ParsePKCS1PublicKey(block.Bytes)

@@ -190,6 +190,10 @@ func TestK1UnknownKID(t *testing.T) {
 	})
 }
 
+// What is asked of Refresh: any keys, or those of a reading that begins now.
+func whatever(*oidc.KeySet) bool { return true }
+func newer(*oidc.KeySet) bool    { return false }
+
 // K3 to K7: taken back, down, redirected, huge.
 func TestRemoteKeys(t *testing.T) {
 	t.Parallel()
@@ -201,15 +205,15 @@ func TestRemoteKeys(t *testing.T) {
 	if keys.Current() != nil {
 		t.Fatal("keys before they were read")
 	}
-	first, err := keys.Refresh(t.Context(), nil)
+	first, err := keys.Refresh(t.Context(), whatever)
 	if err != nil || first.Len() != 2 {
 		t.Fatal(first, err)
 	}
-	again, err := keys.Refresh(t.Context(), first)
+	again, err := keys.Refresh(t.Context(), newer)
 	if err != nil || again != first {
 		t.Errorf("equal keys: another set of generation %d, %v", again.Generation(), err)
 	}
-	if got, err := keys.Refresh(t.Context(), nil); got != first || err != nil || i.count(pathJWKS) != 2 {
+	if got, err := keys.Refresh(t.Context(), whatever); got != first || err != nil || i.count(pathJWKS) != 2 {
 		t.Errorf("newer keys than none are there: %v, %v after %d readings", got, err, i.count(pathJWKS))
 	}
 	advance := func(d time.Duration) { mu.Lock(); defer mu.Unlock(); now = now.Add(d) }
@@ -227,7 +231,7 @@ func TestRemoteKeys(t *testing.T) {
 		i.handle("/good", func(http.ResponseWriter, *http.Request) { t.Error("K6: a redirect was followed") })
 		i.handle(pathJWKS, h)
 		advance(time.Minute)
-		if set, err := keys.Refresh(t.Context(), first); !errors.Is(err, oidc.ErrUnavailable) {
+		if set, err := keys.Refresh(t.Context(), newer); !errors.Is(err, oidc.ErrUnavailable) {
 			t.Errorf("%s: %v, %v", name, set, err)
 		}
 		if keys.Current() != first {
@@ -247,7 +251,7 @@ func TestRemoteKeys(t *testing.T) {
 	}
 	i.answer(pathJWKS, 200, js(map[string]any{"keys": []any{jwk("k2", "RS256", rsaOther())}}))
 	advance(time.Minute)
-	second, err := keys.Refresh(t.Context(), keys.Current())
+	second, err := keys.Refresh(t.Context(), newer)
 	if err != nil || second.Generation() == first.Generation() || second.Len() != 1 {
 		t.Errorf("after the outage: %v, %v", second, err)
 	}

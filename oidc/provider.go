@@ -20,8 +20,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 )
 
 // ErrUnavailable means that the provider could not be reached or answered nonsense: try again later (503).
@@ -47,11 +45,17 @@ type ClientConfig struct {
 
 // ProviderConfig is what a Provider works with.
 type ProviderConfig struct {
-	Name       string
-	Issuer     string        // https, or http on a loopback name
-	Client     *ClientConfig // nil: no logins
-	HTTP       *http.Client  // its transport (CA, proxy) is used; New adds limits (size, time, no redirects); nil: http.DefaultTransport
-	Claims     ClaimNames
+	Name   string
+	Issuer string        // https, or http on a loopback name
+	Client *ClientConfig // nil: no logins
+	HTTP   *http.Client  // its transport (CA, proxy) is used; New adds limits (size, time, no redirects); nil: http.DefaultTransport
+	Claims ClaimNames
+	// AlsoIssuers are other names of the issuer: without a Client, its discovery
+	// document may be written under one of them (an issuer that moves).
+	AlsoIssuers []string
+	// Token is sent as bearer token when the discovery document and the keys are
+	// read, and asked for anew each time; nil: none.
+	Token      func() (string, error)
 	TrustEmail bool             // treat an e-mail without email_verified as verified (documented, per provider)
 	Skew       time.Duration    // default 60 s
 	MaxStale   time.Duration    // how long keys serve after they were last read; default 24 h
@@ -65,7 +69,7 @@ type Provider struct {
 	client    *http.Client
 	keys      *RemoteKeys
 	meta      atomic.Pointer[metadata] // nil until read
-	flight    singleflight.Group
+	flight    flight[*metadata]
 	refreshes *breaker
 	revokes   *breaker // apart: that revoking fails says nothing about refreshing
 
@@ -80,6 +84,11 @@ func NewProvider(cfg ProviderConfig) (*Provider, error) {
 	var errs []error
 	if err := checkIssuer(cfg.Issuer); err != nil {
 		errs = append(errs, err)
+	}
+	for _, also := range cfg.AlsoIssuers {
+		if err := checkIssuer(also); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if cfg.Client != nil {
 		client := *cfg.Client
@@ -103,7 +112,7 @@ func NewProvider(cfg ProviderConfig) (*Provider, error) {
 		cfg: cfg, client: limited(cfg.HTTP),
 		refreshes: newBreaker(cfg.Now, maxRefreshes), revokes: newBreaker(cfg.Now, maxRevokes),
 	}
-	p.keys = newRemoteKeys(RemoteKeysConfig{HTTP: cfg.HTTP, MaxStale: cfg.MaxStale, Now: cfg.Now}, func(ctx context.Context) (string, error) {
+	p.keys = newRemoteKeys(RemoteKeysConfig{HTTP: cfg.HTTP, Token: cfg.Token, MaxStale: cfg.MaxStale, Now: cfg.Now}, func(ctx context.Context) (string, error) {
 		m, err := p.discovered(ctx)
 		if err != nil {
 			return "", err

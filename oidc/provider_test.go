@@ -364,7 +364,7 @@ func TestReadingsOutliveTheirCaller(t *testing.T) {
 			fmt.Fprint(w, body)
 		})
 		p := i.provider()
-		ask := func(ctx context.Context) error { _, err := p.Keys().Refresh(ctx, nil); return err }
+		ask := func(ctx context.Context) error { _, err := p.Keys().Refresh(ctx, whatever); return err }
 		if path == pathDiscovery {
 			ask = func(ctx context.Context) error { _, err := p.AuthorizationURL(ctx, request()); return err }
 		}

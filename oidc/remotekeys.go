@@ -10,8 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 )
 
 const (
@@ -30,8 +28,10 @@ const (
 
 // RemoteKeysConfig is what RemoteKeys work with.
 type RemoteKeysConfig struct {
-	URL      string           // of the JWK Set: https, or http on a loopback name
-	HTTP     *http.Client     // its transport is used, within the limits of this package; nil: http.DefaultTransport
+	URL  string       // of the JWK Set: https, or http on a loopback name
+	HTTP *http.Client // its transport is used, within the limits of this package; nil: http.DefaultTransport
+	// Token is sent as bearer token with every reading and asked for anew each time; nil: none.
+	Token    func() (string, error)
 	MaxStale time.Duration    // how long keys serve after they were last read; default 24 h
 	Now      func() time.Time // default time.Now
 }
@@ -46,7 +46,8 @@ type RemoteKeys struct {
 	maxStale time.Duration
 	now      func() time.Time
 	current  atomic.Pointer[readKeys] // nil until read
-	flight   singleflight.Group
+	flight   flight[*readKeys]
+	token    func() (string, error) // nil: none is sent
 
 	mu      sync.Mutex // guards the fields below
 	tokens  float64
@@ -71,7 +72,7 @@ func NewRemoteKeys(cfg RemoteKeysConfig) (*RemoteKeys, error) {
 }
 
 func newRemoteKeys(cfg RemoteKeysConfig, locate func(context.Context) (string, error)) *RemoteKeys {
-	r := &RemoteKeys{client: limited(cfg.HTTP), locate: locate, maxStale: cfg.MaxStale, now: cfg.Now, tokens: bucketSize}
+	r := &RemoteKeys{client: limited(cfg.HTTP), token: cfg.Token, locate: locate, maxStale: cfg.MaxStale, now: cfg.Now, tokens: bucketSize}
 	if r.maxStale <= 0 {
 		r.maxStale = defaultMaxStale
 	}
@@ -90,7 +91,7 @@ func (r *RemoteKeys) Run(ctx context.Context) error {
 				return rest, nil
 			}
 		}
-		k, err := r.join(ctx, false)
+		k, _, err := r.join(ctx, false)
 		if err != nil {
 			return 0, err
 		}
@@ -109,16 +110,23 @@ func (r *RemoteKeys) Current() *KeySet {
 	return k.set
 }
 
-// Refresh implements KeySource. Its errors wrap ErrUnavailable.
-func (r *RemoteKeys) Refresh(ctx context.Context, have *KeySet) (*KeySet, error) {
-	if set := r.Current(); set != nil && set != have {
-		return set, nil
+// Refresh implements KeySource. Its errors wrap ErrUnavailable. A reading that
+// began before the call may have missed a key that was published meanwhile, so
+// that one more is waited for when it does not do.
+func (r *RemoteKeys) Refresh(ctx context.Context, enough func(*KeySet) bool) (*KeySet, error) {
+	before := r.flight.last()
+	for {
+		if set := r.Current(); set != nil && enough(set) {
+			return set, nil
+		}
+		k, number, err := r.join(ctx, true)
+		if err != nil {
+			return nil, err
+		}
+		if number > before || enough(k.set) {
+			return k.set, nil
+		}
 	}
-	k, err := r.join(ctx, true)
-	if err != nil {
-		return nil, err
-	}
-	return k.set, nil
 }
 
 // KeysStatus says how a key set is doing, for operators.
@@ -140,33 +148,38 @@ func (r *RemoteKeys) Status() KeysStatus {
 	return s
 }
 
+// errPanicked stands until a reading has returned.
+var errPanicked = fmt.Errorf("%w: a panic while the document was read", ErrUnavailable)
+
 var errBucketEmpty = fmt.Errorf("%w: the keys were read too often of late for tokens with unknown keys", ErrUnavailable)
 
-// join shares one reading between all callers at the same time. It goes on
-// when they leave. Only the caller that begins a paid one spends from the bucket.
-func (r *RemoteKeys) join(ctx context.Context, paid bool) (*readKeys, error) {
-	reading := r.flight.DoChan("", func() (any, error) {
+// join shares one reading between all callers at the same time and returns its
+// number in the flight. Only the caller that begins a paid one spends from the bucket.
+func (r *RemoteKeys) join(ctx context.Context, paid bool) (*readKeys, uint64, error) {
+	k, number, err := r.flight.join(ctx, func(ctx context.Context) (*readKeys, error) {
 		if paid && !r.spend() {
 			return nil, errBucketEmpty
 		}
-		k, err := r.read(context.WithoutCancel(ctx))
+		return r.readAndKeep(ctx)
+	})
+	if err != nil {
+		return nil, number, unavailable(err)
+	}
+	return k, number, nil
+}
+
+// readAndKeep notes how the reading went, also when it panics.
+func (r *RemoteKeys) readAndKeep(ctx context.Context) (k *readKeys, err error) {
+	err = errPanicked
+	defer func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if r.failure = err; err != nil {
-			return nil, err
+		if r.failure = err; err == nil {
+			r.current.Store(k)
 		}
-		r.current.Store(k)
-		return k, nil
-	})
-	select {
-	case got := <-reading:
-		if got.Err != nil {
-			return nil, unavailable(got.Err)
-		}
-		return got.Val.(*readKeys), nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: reading keys: %w", ErrUnavailable, ctx.Err())
-	}
+	}()
+	k, err = r.read(ctx)
+	return k, err
 }
 
 func (r *RemoteKeys) spend() bool {
@@ -189,7 +202,7 @@ func (r *RemoteKeys) read(ctx context.Context) (*readKeys, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := document(ctx, r.client, address)
+	a, err := document(ctx, r.client, address, r.token)
 	if err != nil {
 		return nil, err
 	}

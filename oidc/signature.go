@@ -30,18 +30,20 @@ func (t *signedToken) verify(ctx context.Context, keys KeySource, allowed []stri
 	if !ok || !slices.Contains(allowed, t.alg) {
 		return signer{}, fmt.Errorf("algorithm %.40q is not allowed for this issuer", t.alg)
 	}
-	set := keys.Current()
-	if set != nil {
-		s, err := t.signedBy(set, a)
-		// A known kid is final. Without a kid a failing signature may mean a new key.
-		if err == nil || t.kid != "" && set.knows(t.kid) {
-			return s, err
-		}
+	var by signer
+	var err error
+	// A known kid is final. Without a kid a failing signature may mean a new key.
+	settled := func(set *KeySet) bool {
+		by, err = t.signedBy(set, a)
+		return err == nil || t.kid != "" && set.knows(t.kid)
 	}
-	newer, err := keys.Refresh(ctx, set)
+	if set := keys.Current(); set != nil && settled(set) {
+		return by, err
+	}
+	newer, failure := keys.Refresh(ctx, settled)
 	switch {
-	case err != nil:
-		return signer{}, unavailable(err)
+	case failure != nil:
+		return signer{}, unavailable(failure)
 	case newer == nil:
 		return signer{}, fmt.Errorf("%w: there are no keys", ErrUnavailable)
 	}
