@@ -195,7 +195,11 @@ func (a *Authorizer) judge(ctx context.Context, r *Request) Decision {
 	case ReasonNoCredentials, ReasonBadCredentials:
 		return a.deny(r, d, signIn(r, challenge(r, rule, &v)))
 	case ReasonCondition:
-		return a.deny(r, d, Problem{Status: 403, Challenge: challenge(r, rule, &v)})
+		c := challenge(r, rule, &v)
+		if !v.bearer || !errors.Is(v.err, ErrInsufficientScope) {
+			c.WWWAuthenticate = "" // no other token would help, or it is not for the caller to know
+		}
+		return a.deny(r, d, Problem{Status: 403, Challenge: c})
 	}
 	return a.deny(r, d, Problem{Status: 503})
 }
@@ -280,7 +284,7 @@ func recognise(ctx context.Context, r *Request, rule *Rule) verdict {
 			v.errs = make([]error, len(rule.Sources))
 		}
 		v.errs[i] = err
-		if severity(reason) > severity(v.reason) {
+		if severity(reason) > severity(v.reason) || reason == v.reason && errors.Is(v.err, ErrForeign) {
 			v.reason, v.identity, v.err = reason, id, err
 		}
 	}
@@ -343,6 +347,9 @@ func challenge(r *Request, rule *Rule, v *verdict) Challenge {
 		err := v.err
 		if v.errs != nil && v.errs[i] != nil {
 			err = v.errs[i]
+		}
+		if !s.Login && errors.Is(err, ErrForeign) && !errors.Is(v.err, ErrForeign) {
+			continue // another source knows these credentials, and says what is wrong with them
 		}
 		c := s.Authenticator.Challenge(r, err)
 		if all.Location == "" && localAddress(c.Location) {

@@ -342,7 +342,7 @@ func TestRenderText(t *testing.T) {
 			if (value(resp.Header, "set-cookie") != "") != wantCookie {
 				t.Errorf("%v %d: cookies cleared: %v, want %v", caller, status, !wantCookie, wantCookie)
 			}
-			if (value(resp.Header, "location") != "") != (status == 302) || (value(resp.Header, "www-authenticate") != "") != (status == 401) {
+			if (value(resp.Header, "location") != "") != (status == 302) || (value(resp.Header, "www-authenticate") != "") != (status == 401 || status == 403) {
 				t.Errorf("%v %d: header %v", caller, status, resp.Header)
 			}
 			if caller == authz.GRPC && strings.Contains(string(resp.Body), "\n") {

@@ -70,7 +70,7 @@ type Decision struct {
 type Problem struct {
 	Status     int           // 302 (sign in), 400, 401, 403, 404, 405, 429, 500, 503
 	Reason     string        // as in Decision; choose words by it, never print Detail
-	Challenge  Challenge     // 302, 401; on 403 only as a way to sign in as somebody else
+	Challenge  Challenge     // 302, 401; on 403 only as a way to sign in as somebody else, or to get a token with more scope
 	RetryAfter time.Duration // 429 and 503
 }
 

@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -33,6 +34,10 @@ type Tokens struct {
 var (
 	ErrNoCredentials  = errors.New("no credentials")
 	ErrBadCredentials = errors.New("bad credentials")
+
+	// ErrForeign are bad credentials that another source may know, such as a token
+	// of an issuer that is not this one's: what that source says is of more use.
+	ErrForeign = fmt.Errorf("%w: not of this source", ErrBadCredentials)
 )
 
 // ErrInsufficientScope is wrapped by the error of a Condition that failed for want

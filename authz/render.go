@@ -38,7 +38,7 @@ func ProblemHeader(r *Request, p Problem) []Field {
 	switch p.Status {
 	case 302:
 		add("location", p.Challenge.Location)
-	case 401:
+	case 401, 403:
 		add("www-authenticate", p.Challenge.WWWAuthenticate)
 	}
 	if p.RetryAfter > 0 {

@@ -22,7 +22,7 @@ func Render(r *authz.Request, p authz.Problem) authz.Response {
 	if r.Caller == authz.Navigation || r.Caller == authz.Fetch {
 		page.Header = append(page.Header, p.Challenge.Clear...)
 	}
-	if p.Status == http.StatusUnauthorized && p.Challenge.WWWAuthenticate != "" {
+	if (p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden) && p.Challenge.WWWAuthenticate != "" {
 		page.Header = append(page.Header, authz.Field{Name: "www-authenticate", Value: p.Challenge.WWWAuthenticate})
 	}
 	if p.RetryAfter > 0 {
