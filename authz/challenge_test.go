@@ -50,7 +50,7 @@ func TestForeignCredentials(t *testing.T) {
 
 // RFC 6750 section 3.1: insufficient_scope is the one refusal for which another token
 // would help; every other 403 says nothing about tokens.
-func TestInsufficientScope(t *testing.T) {
+func TestInsufficientScopeIsChallenged(t *testing.T) {
 	t.Parallel()
 	failing := func(err error) authz.Condition {
 		return authz.Condition{Text: "test", Check: func(*authz.Request, *authz.Identity) error { return err }}

@@ -16,18 +16,27 @@ const defaultCacheSize = 10_000
 
 // VerifierConfig is what a Verifier works with.
 type VerifierConfig struct {
-	Provider      string // name in the configuration
-	Issuer        string
-	Audiences     []string // one of them must be in aud; empty is refused
-	Algorithms    []string // default RS256 and ES256; fixed per issuer
-	Keys          KeySource
-	Claims        ClaimNames
-	TrustEmail    bool
-	Skew          time.Duration    // default 60 s
-	MaxLifetime   time.Duration    // exp may be at most this long after iat; zero: not limited
-	CacheSize     int              // identities; default 10,000
-	LoginClientID string           // the login client's own id: refused as audience unless listed in Audiences
-	Now           func() time.Time // default time.Now
+	Provider string // name in the configuration
+	Issuer   string
+	// AlsoIssuers are other names of the same issuer, accepted as iss and verified
+	// with the same Keys. Identities carry Issuer all the same.
+	AlsoIssuers []string
+	Audiences   []string // one of them must be in aud; empty is refused
+	Algorithms  []string // default RS256 and ES256; fixed per issuer
+	Keys        KeySource
+	Claims      ClaimNames
+	TrustEmail  bool
+	Skew        time.Duration // default 60 s
+	MaxLifetime time.Duration // exp may be at most this long after iat; zero: not limited
+	MaxAge      time.Duration // iat may be at most this long ago; zero: not limited
+	// RFC9068 demands what that profile demands of access tokens: the type at+jwt
+	// and all of its required claims.
+	RFC9068   bool
+	CacheSize int // identities; default 10,000
+	// LoginClientIDs are the issuer's login clients: refused as audience unless
+	// listed in Audiences.
+	LoginClientIDs []string
+	Now            func() time.Time // default time.Now
 }
 
 // Verifier recognises bearer JWTs of one issuer (RFC 6750, RFC 9068, RFC 8725).
@@ -45,7 +54,7 @@ func NewVerifier(cfg VerifierConfig) (*Verifier, error) {
 		cfg.Algorithms = []string{"RS256", "ES256"}
 	}
 	errs := []error{checkAlgorithms(cfg.Algorithms)}
-	if cfg.Issuer == "" {
+	if cfg.Issuer == "" || slices.Contains(cfg.AlsoIssuers, "") {
 		errs = append(errs, errors.New("the issuer is empty"))
 	}
 	if len(cfg.Audiences) == 0 || slices.Contains(cfg.Audiences, "") {
@@ -54,8 +63,8 @@ func NewVerifier(cfg VerifierConfig) (*Verifier, error) {
 	if cfg.Keys == nil {
 		errs = append(errs, errors.New("there is no source of keys"))
 	}
-	if cfg.Skew < 0 || cfg.MaxLifetime < 0 || cfg.CacheSize < 0 {
-		errs = append(errs, errors.New("skew, maximum lifetime or cache size is negative"))
+	if cfg.Skew < 0 || cfg.MaxLifetime < 0 || cfg.MaxAge < 0 || cfg.CacheSize < 0 {
+		errs = append(errs, errors.New("skew, maximum lifetime, maximum age or cache size is negative"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("bearer tokens of %q: %w", cfg.Provider, err)
@@ -91,8 +100,8 @@ func (v *Verifier) Authenticate(ctx context.Context, r *authz.Request) (*authz.I
 	if err != nil {
 		return nil, refused(err)
 	}
-	if iss, _ := t.claims["iss"].(string); v.cfg.Issuer != iss {
-		return nil, refused(errors.New("iss is not a configured issuer"))
+	if iss, _ := t.claims["iss"].(string); !v.issuedBy(iss) {
+		return nil, refused(errForeign)
 	}
 	id, err := v.verify(ctx, t, hash)
 	if err != nil && !errors.Is(err, ErrUnavailable) {
@@ -102,27 +111,22 @@ func (v *Verifier) Authenticate(ctx context.Context, r *authz.Request) (*authz.I
 }
 
 // Challenge implements authz.Authenticator (RFC 6750 section 3).
-func (v *Verifier) Challenge(r *authz.Request, err error) authz.Challenge {
-	// Section 3.1: no error code where no credentials were given.
-	text := `Bearer realm="` + quotable(r.Host) + `"`
+func (v *Verifier) Challenge(r *authz.Request, err error) authz.Challenge { return challenge(r, err) }
+
+// errForeign: another source of the rule may know the issuer.
+var errForeign = fmt.Errorf("%w: iss is not a configured issuer", authz.ErrForeign)
+
+func refused(err error) error {
 	if errors.Is(err, authz.ErrBadCredentials) {
-		text += `, error="invalid_token"`
+		return err
 	}
-	return authz.Challenge{WWWAuthenticate: text}
+	return fmt.Errorf("%w: %w", authz.ErrBadCredentials, err)
 }
 
-// quotable leaves what needs no escaping in a quoted-string. A canonical host
-// holds nothing else.
-func quotable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' || r == '"' || r == '\\' {
-			return -1
-		}
-		return r
-	}, s)
+// issuedBy reports whether iss names the issuer of v (RFC 8725 section 3.8: to the letter).
+func (v *Verifier) issuedBy(iss string) bool {
+	return iss == v.cfg.Issuer || slices.Contains(v.cfg.AlsoIssuers, iss)
 }
-
-func refused(err error) error { return fmt.Errorf("%w: %w", authz.ErrBadCredentials, err) }
 
 // bearerToken reads the Authorization header (RFC 6750 section 2.1): one value,
 // the scheme in any case, one space, a token68 (RFC 9110 section 11.2).
@@ -182,20 +186,12 @@ func (v *Verifier) remembered(hash tokenHash) *authz.Identity {
 // verify makes every check of one token. Errors that do not wrap ErrUnavailable
 // are refusals.
 func (v *Verifier) verify(ctx context.Context, t *signedToken, hash tokenHash) (*authz.Identity, error) {
-	// RFC 8725 section 3.11, RFC 9068 section 4: whatever says that it is
-	// something else (a logout token, a DPoP proof) is.
-	if !t.typed("jwt", "at+jwt") {
-		return nil, fmt.Errorf("typ %.40q is not an access token's", t.typ)
-	}
-	if tellsLogout(t.claims) {
-		return nil, errors.New("a logout token is no access token")
-	}
-	exp, iat, err := lifetime(t.claims, v.cfg.Now(), v.cfg.Skew)
-	if err != nil {
+	if err := v.checkKind(t); err != nil {
 		return nil, err
 	}
-	if v.cfg.MaxLifetime > 0 && (iat.IsZero() || exp.Sub(iat) > v.cfg.MaxLifetime) {
-		return nil, errors.New("the token lives longer than allowed, or does not say since when")
+	exp, until, err := v.checkDates(t.claims)
+	if err != nil {
+		return nil, err
 	}
 	key, err := t.verify(ctx, v.cfg.Keys, v.cfg.Algorithms)
 	if err != nil {
@@ -206,13 +202,13 @@ func (v *Verifier) verify(ctx context.Context, t *signedToken, hash tokenHash) (
 		return nil, err
 	}
 	id.Expires = exp
-	v.cache.put(hash, recognised{identity: id, until: exp.Add(v.cfg.Skew), key: key, cost: 1 + len(t.signed)/2048})
+	v.cache.put(hash, recognised{identity: id, until: until, key: key, cost: 1 + len(t.signed)/2048})
 	return id, nil
 }
 
 // identity reads verified claims.
 func (v *Verifier) identity(c authz.Claims) (*authz.Identity, error) {
-	if iss, _ := c["iss"].(string); iss != v.cfg.Issuer {
+	if iss, _ := c["iss"].(string); !v.issuedBy(iss) {
 		return nil, errors.New("iss is not the issuer's")
 	}
 	sub, err := subject(c, maxSubject)
@@ -227,9 +223,11 @@ func (v *Verifier) identity(c authz.Claims) (*authz.Identity, error) {
 	if !slices.ContainsFunc(aud, named) {
 		return nil, errors.New("aud names none of the configured audiences")
 	}
-	// An ID token of our own login is no access token, whatever else it is for.
-	if own := v.cfg.LoginClientID; own != "" && !named(own) && slices.Contains(aud, own) {
-		return nil, errors.New("aud names the login client")
+	// An ID token of one of our own logins is no access token, whatever else it is for.
+	for _, own := range v.cfg.LoginClientIDs {
+		if !named(own) && slices.Contains(aud, own) {
+			return nil, errors.New("aud names a login client")
+		}
 	}
 	// RFC 7800, RFC 8705, RFC 9449: bound to a key that a plain bearer does not prove.
 	if _, ok := c["cnf"]; ok {

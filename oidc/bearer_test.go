@@ -222,6 +222,7 @@ func TestBearerClaims(t *testing.T) {
 		{"J11 two", set("aud", []any{"x", "api"}), allow},
 		{"J8 login client", set("aud", clientID), bad},
 		{"J8 login client too", set("aud", []any{"api", clientID}), bad},
+		{"J8 second login client", set("aud", []any{"api", "mesh-2"}), bad},
 		{"J12 slash", set("iss", i.URL+"/"), bad},
 		{"J12 case", set("iss", strings.Replace(i.URL, "http", "HTTP", 1)), bad},
 		{"J12 array", set("iss", []any{i.URL}), bad},
@@ -431,23 +432,6 @@ func TestAuthorizationHeader(t *testing.T) {
 	}
 }
 
-func TestChallenge(t *testing.T) {
-	t.Parallel()
-	v := newIssuer(t).verifier()
-	for _, tt := range []struct {
-		err  error
-		want string
-	}{
-		{authz.ErrNoCredentials, `Bearer realm="api.test"`},
-		{authz.ErrBadCredentials, `Bearer realm="api.test", error="invalid_token"`},
-		{errors.New("store is down"), `Bearer realm="api.test"`},
-	} {
-		if d := cmp.Diff(authz.Challenge{WWWAuthenticate: tt.want}, v.Challenge(lines(), tt.err)); d != "" {
-			t.Errorf("%v (-want +got):\n%s", tt.err, d)
-		}
-	}
-}
-
 func TestJ4TokensWithoutKID(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)
@@ -632,6 +616,8 @@ func TestNewVerifierRefuses(t *testing.T) {
 		"none":           func(c *oidc.VerifierConfig) { c.Algorithms = []string{"none"} },
 		"HS256":          func(c *oidc.VerifierConfig) { c.Algorithms = []string{"RS256", "HS256"} },
 		"skew":           func(c *oidc.VerifierConfig) { c.Skew = -time.Second },
+		"age":            func(c *oidc.VerifierConfig) { c.MaxAge = -time.Second },
+		"empty name":     func(c *oidc.VerifierConfig) { c.AlsoIssuers = []string{""} },
 	} {
 		c := good
 		change(&c)

@@ -279,7 +279,7 @@ func exchange(ctx context.Context, p *oidc.Provider) (*oidc.Grant, error) {
 
 func (i *issuer) verifier(change ...func(*oidc.VerifierConfig)) *oidc.Verifier {
 	i.t.Helper()
-	cfg := oidc.VerifierConfig{Provider: "corp", Issuer: i.URL, Audiences: []string{"api"}, LoginClientID: clientID}
+	cfg := oidc.VerifierConfig{Provider: "corp", Issuer: i.URL, Audiences: []string{"api"}, LoginClientIDs: []string{clientID, "mesh-2"}}
 	for _, c := range change {
 		c(&cfg)
 	}

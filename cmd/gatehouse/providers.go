@@ -141,9 +141,7 @@ func verifierConfig(cfg *config.Config, entry *config.Provider) oidc.VerifierCon
 		Provider: entry.Name, Issuer: entry.Issuer, Audiences: entry.Bearer.Audiences, Algorithms: entry.Algorithms,
 		Claims: oidc.ClaimNames(entry.Claims), TrustEmail: entry.EmailVerified == "trust", Skew: skew(entry),
 	}
-	if ids := loginClients(cfg, entry); len(ids) > 0 {
-		vc.LoginClientID = ids[0]
-	}
+	vc.LoginClientIDs = loginClients(cfg, entry)
 	return vc
 }
 
