@@ -125,6 +125,9 @@ func checkKey(key crypto.PublicKey) error {
 		if k.E < 3 || k.E&1 == 0 || k.N.Bit(0) == 0 {
 			return errors.New("the RSA key is malformed")
 		}
+		if guessable(k.N) {
+			return errors.New("the RSA key was made by a generator whose keys can be factored (CVE-2017-15361)")
+		}
 		return nil
 	case *ecdsa.PublicKey:
 		if !slices.Contains([]elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()}, k.Curve) {
@@ -141,6 +144,33 @@ func checkKey(key crypto.PublicKey) error {
 		return nil
 	}
 	return fmt.Errorf("a key of type %T verifies nothing here", key)
+}
+
+// smallPrimes are the first odd primes. For all of them the keys of the generator
+// below are powers of 65537; of other keys one in 2^150 is.
+var smallPrimes = []uint64{
+	3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97,
+	101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+}
+
+// guessable reports whether a modulus has the mark of the generator of CVE-2017-15361
+// (ROCA): its primes, and with them their product, are powers of 65537 modulo every
+// small prime.
+func guessable(n *big.Int) bool {
+	for _, p := range smallPrimes {
+		rest := new(big.Int).Mod(n, new(big.Int).SetUint64(p)).Uint64()
+		power := uint64(1)
+		for range p {
+			if power == rest {
+				break
+			}
+			power = power * 65537 % p
+		}
+		if power != rest {
+			return false
+		}
+	}
+	return true
 }
 
 // order8 is the y of the points of order 8 that is below p/2 (RFC 8032's curve).

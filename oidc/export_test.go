@@ -1,6 +1,9 @@
 package oidc
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // CacheLen is the number of identities in the cache.
 func (v *Verifier) CacheLen() int {
@@ -57,3 +60,30 @@ func (r *RemoteKeys) Waiting() int {
 
 // MaxWaiting bounds them.
 const MaxWaiting = maxWaiting
+
+// KeysOf are the keys of a JWK Set.
+func KeysOf(document []byte) (*StaticKeys, error) {
+	keys, _, err := parseKeys(document)
+	if err != nil {
+		return nil, err
+	}
+	return &StaticKeys{set: newKeySet(keys)}, nil
+}
+
+// VerifyCompact is the way of a bearer token up to its claims, for tokens of others
+// whose payload is none.
+func VerifyCompact(ctx context.Context, raw string, keys KeySource, algorithms []string) error {
+	t, _, err := parseCompact(raw)
+	if err != nil {
+		return err
+	}
+	_, err = t.verify(ctx, keys, algorithms)
+	return err
+}
+
+// VerifySignature is the last part of that way, for messages that are no token.
+func VerifySignature(ctx context.Context, alg string, message, signature []byte, keys KeySource) error {
+	t := &signedToken{alg: alg, signed: string(message), signature: signature}
+	_, err := t.verify(ctx, keys, []string{alg})
+	return err
+}

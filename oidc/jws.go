@@ -29,30 +29,37 @@ type signedToken struct {
 // critical extensions, no repeated members. jku, x5u, jwk and x5c are never
 // looked at.
 func parseToken(raw string) (*signedToken, error) {
-	if len(raw) > maxToken {
-		return nil, errors.New("the token is larger than 16 KiB")
-	}
-	header, rest, _ := strings.Cut(raw, ".")
-	payload, signature, ok := strings.Cut(rest, ".")
-	if !ok || strings.IndexByte(signature, '.') >= 0 {
-		return nil, errors.New("the token does not have three segments")
-	}
-	t := &signedToken{signed: raw[:len(header)+1+len(payload)]}
-	var err error
-	if t.signature, err = segment(signature); err != nil {
-		return nil, fmt.Errorf("signature: %w", err)
-	}
-	if err := t.readHeader(header); err != nil {
-		return nil, fmt.Errorf("header: %w", err)
-	}
-	body, err := segment(payload)
+	t, payload, err := parseCompact(raw)
 	if err != nil {
-		return nil, fmt.Errorf("payload: %w", err)
+		return nil, err
 	}
-	if t.claims, err = authz.ParseClaims(body); err != nil {
+	if t.claims, err = authz.ParseClaims(payload); err != nil {
 		return nil, fmt.Errorf("payload: %w", err)
 	}
 	return t, nil
+}
+
+// parseCompact is parseToken for any payload.
+func parseCompact(raw string) (t *signedToken, payload []byte, err error) {
+	if len(raw) > maxToken {
+		return nil, nil, errors.New("the token is larger than 16 KiB")
+	}
+	header, rest, _ := strings.Cut(raw, ".")
+	body, signature, ok := strings.Cut(rest, ".")
+	if !ok || strings.IndexByte(signature, '.') >= 0 {
+		return nil, nil, errors.New("the token does not have three segments")
+	}
+	t = &signedToken{signed: raw[:len(header)+1+len(body)]}
+	if t.signature, err = segment(signature); err != nil {
+		return nil, nil, fmt.Errorf("signature: %w", err)
+	}
+	if err := t.readHeader(header); err != nil {
+		return nil, nil, fmt.Errorf("header: %w", err)
+	}
+	if payload, err = segment(body); err != nil {
+		return nil, nil, fmt.Errorf("payload: %w", err)
+	}
+	return t, payload, nil
 }
 
 // segment decodes base64url without padding in its only canonical form. The
