@@ -44,7 +44,7 @@ type graph struct {
 func (l *lasting) build(cfg *config.Config, running *graph) (*graph, error) {
 	g := &graph{config: cfg, client: clientAddress(cfg.ClientAddress), origins: origins(cfg)}
 	var err error
-	if g.providers, err = buildProviders(cfg, running.providers, l.transport); err != nil {
+	if g.providers, err = buildProviders(cfg, running.providers, l.transport, l.logger()); err != nil {
 		return nil, err
 	}
 	if err = l.buildLogin(g, running.sessions); err != nil {

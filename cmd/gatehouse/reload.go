@@ -217,9 +217,7 @@ func (p *program) swap(g *graph) {
 func (p *program) start(each *provider) {
 	ctx, cancel := context.WithCancel(p.lifetime)
 	each.stop = cancel
-	if each.oidc != nil {
-		p.running.Go(func() { _ = each.oidc.Run(ctx) })
-	}
+	p.running.Go(func() { each.run(ctx) })
 }
 
 // reloadKeys takes new sealing keys into use, or keeps the old ones and returns why.

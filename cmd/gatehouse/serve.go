@@ -260,7 +260,7 @@ func (p *program) providerStates() map[string]bool {
 	states := map[string]bool{}
 	if g := p.current.Load(); g != nil {
 		for _, each := range g.providers {
-			states[each.name] = each.oidc == nil || each.oidc.Ready()
+			states[each.name] = each.ready()
 		}
 	}
 	return states

@@ -43,8 +43,8 @@ func identifier(cfg *config.Config) (whatif.Identify, error) {
 		if entry.Bearer == nil {
 			continue
 		}
-		vc := verifierConfig(cfg, entry)
-		vc.Keys = p.Keys() // never asked: no signature is looked at
+		// The keys are never asked for: no signature is looked at.
+		vc := verifierConfig(cfg, entry, p.Keys())
 		if tokens[entry.Name], err = oidc.NewVerifier(vc); err != nil {
 			return nil, cfg.Mistake(fmt.Sprintf("providers[%d]", i), err.Error(), "", "")
 		}

@@ -155,41 +155,6 @@ func (ck *checker) needsClient(key string, p *Provider) {
 	}
 }
 
-func (ck *checker) bearer(key string, p *Provider) {
-	if p.Bearer == nil {
-		return
-	}
-	kids := map[string]int{}
-	for i, k := range p.Bearer.Keys {
-		if j, twice := kids[k.Kid]; twice && k.Kid != "" {
-			ck.wrong(index(key+".keys", i)+".kid", "the same kid as "+index(key+".keys", j), quote(k.Kid), "give each key its own kid")
-		}
-		kids[k.Kid] = i
-	}
-	if p.Bearer.InsecureAcceptLoginTokens || !ck.forwards() {
-		return
-	}
-	for i, audience := range p.Bearer.Audiences {
-		if ck.config.isClient(p.Issuer, audience) {
-			ck.wrong(index(key+".audiences", i), "this is a login client's own audience, while a rule forwards users' tokens: an application could use its user's token elsewhere", quote(audience),
-				"give the API an audience of its own, or write insecure_accept_login_tokens: true")
-		}
-	}
-}
-
-// forwards reports whether any rule hands tokens to an application.
-func (ck *checker) forwards() bool {
-	return slices.ContainsFunc(ck.config.Rules, func(r Rule) bool {
-		return r.Forward != nil && (r.Forward.AccessToken || r.Forward.IDToken)
-	})
-}
-
-func (c *Config) isClient(issuer, id string) bool {
-	return slices.ContainsFunc(c.Providers, func(p Provider) bool {
-		return p.Issuer == issuer && p.Client != nil && p.Client.ID == id
-	})
-}
-
 func (ck *checker) sessions() {
 	s := ck.config.Sessions
 	if s.IdleTimeout > s.AbsoluteTimeout {

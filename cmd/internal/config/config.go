@@ -119,7 +119,7 @@ type Provider struct {
 	Name string `yaml:"name" required:"true"`
 	// Issuer is the provider's issuer URL, exactly as its discovery document and tokens write it. https, or http on a loopback name.
 	Issuer string `yaml:"issuer" required:"true"`
-	// CAFile holds the authorities that the provider's certificate is checked against, PEM, instead of those of the system.
+	// CAFile holds authorities, PEM, that may vouch for the provider's certificate beside those of the system. It is read again when it changes.
 	CAFile string `yaml:"ca_file"`
 	// Client is Gatehouse's registration at the provider. Without it nobody can sign in there.
 	Client *Client `yaml:"client"`
@@ -157,20 +157,38 @@ type Client struct {
 type Bearer struct {
 	// Audiences are ours: one of them must be in the token's aud.
 	Audiences []string `yaml:"audiences" required:"true"`
-	// Keys verify tokens without asking the issuer. Without them the issuer's key set is fetched.
+	// AlsoIssuers are other names of the same issuer that tokens may carry as iss, for a move from one issuer URL to another: they are verified with the same keys, and rules and logs see issuer. Without a client the discovery document may be written under one of them, too.
+	AlsoIssuers []string `yaml:"also_issuers"`
+	// MaxLifetime refuses tokens that are made to live longer, from iat to exp. Not limited when left out.
+	MaxLifetime time.Duration `yaml:"max_lifetime"`
+	// MaxTokenAge refuses tokens that were issued longer ago, whatever their exp says; iat is required then. Not limited when left out.
+	MaxTokenAge time.Duration `yaml:"max_token_age"`
+	// RFC9068 takes only tokens that say by their type at+jwt and by all required claims of RFC 9068 that they are access tokens.
+	RFC9068 bool `yaml:"rfc9068"`
+	// JWKSURL is where the issuer's key set is, for an issuer without discovery. https, or http on a loopback name.
+	JWKSURL string `yaml:"jwks_url"`
+	// TokenFile holds a bearer token that is sent to the issuer when its discovery document and its keys are read, such as a projected Kubernetes service account token. It is read again at every use.
+	TokenFile string `yaml:"token_file"`
+	// Keys verify tokens without asking the issuer: no network is needed. Without them the issuer's key set is fetched.
 	Keys []Key `yaml:"keys"`
 	// InsecureAcceptLoginTokens accepts tokens issued for a login client as bearer tokens although rules forward users' tokens: an application that received one could use it elsewhere in the user's name.
 	InsecureAcceptLoginTokens bool `yaml:"insecure_accept_login_tokens"`
 }
 
-// Key is a verification key in a file.
+// Key is a verification key: exactly one of pem_file, jwk_file, pem and jwk.
 type Key struct {
 	// Kid is the key id that tokens name in their header.
 	Kid string `yaml:"kid" required:"true"`
 	// Alg is the one algorithm that the key is used with.
 	Alg string `yaml:"alg" required:"true" oneof:"RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA"`
-	// PEMFile holds the public key or certificate, PEM.
-	PEMFile string `yaml:"pem_file" required:"true"`
+	// PEMFile holds the public key or certificate, PEM. It is read again when it changes.
+	PEMFile string `yaml:"pem_file"`
+	// JWKFile holds one public key as JWK. It is read again when it changes.
+	JWKFile string `yaml:"jwk_file"`
+	// PEM is the public key or certificate itself, PEM, as a block of text (|).
+	PEM PEM `yaml:"pem"`
+	// JWK is the public key itself, for example {kty: EC, crv: P-256, x: …, y: …}.
+	JWK map[string]string `yaml:"jwk"`
 }
 
 // Claims says in which claims identities are found: the name of a member, or a JSON Pointer such as /realm_access/roles.

@@ -236,6 +236,17 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+// E3: tokens made by hand can be good for decades.
+func TestE3WarnsOfTokensWithoutBounds(t *testing.T) {
+	t.Parallel()
+	for bounds, want := range map[string]int{"": 1, ", max_token_age: 24h": 0, ", max_lifetime: 720h": 0} {
+		c := parse(t, "listen: {grpc: {address: ':9000'}}\nproviders: [{name: a, issuer: 'https://a.example.com', bearer: {audiences: [a], keys: [{kid: k, alg: ES256, pem_file: p}]"+bounds+"}}]\nrules: [{name: open, hosts: [a.example.com], allow: anonymous}]\n")
+		if got := c.Warnings(); len(got) != want || want == 1 && got[0].Key != "providers[0].bearer.keys" {
+			t.Errorf("%q: warnings %v, want %d", bounds, got, want)
+		}
+	}
+}
+
 // A certificate of the mesh's own authority is what every workload has.
 func TestWarnsOfAdminForEveryCertificate(t *testing.T) {
 	const tls = "cert_file: c, key_file: k, client_ca_file: a"

@@ -61,8 +61,10 @@ func (c *Config) Files() []FileRef {
 			add(key+".client.secret_file", p.Client.SecretFile)
 		}
 		if p.Bearer != nil {
+			add(key+".bearer.token_file", p.Bearer.TokenFile)
 			for j, k := range p.Bearer.Keys {
 				add(index(key+".bearer.keys", j)+".pem_file", k.PEMFile)
+				add(index(key+".bearer.keys", j)+".jwk_file", k.JWKFile)
 			}
 		}
 	}
@@ -195,6 +197,9 @@ func (c *Config) Warnings() Mistakes {
 		}
 		if p.Bearer != nil && p.Bearer.InsecureAcceptLoginTokens {
 			ms = append(ms, c.Mistake(index("providers", i)+".bearer.insecure_accept_login_tokens", "an application that receives its user's token can use it elsewhere", "true", ""))
+		}
+		if b := p.Bearer; b != nil && b.Keys != nil && b.MaxLifetime == 0 && b.MaxTokenAge == 0 {
+			ms = append(ms, c.Mistake(index("providers", i)+".bearer.keys", "tokens by these keys are good for as long as whoever made them wrote, even for decades", "", "limit them with max_token_age or max_lifetime"))
 		}
 	}
 	if a := c.Listen.Admin; a != nil && a.TLS != nil && a.TLS.ClientCAFile != "" && a.TLS.ClientIDs == nil && a.TokenFile == "" {

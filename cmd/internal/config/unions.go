@@ -132,3 +132,21 @@ func (v *Names) read(d *decoder, n ast.Node, key string) {
 		*v = Names{s}
 	}
 }
+
+// PEM is a public key or certificate in PEM: text of several lines.
+type PEM string
+
+func (v *PEM) read(d *decoder, n ast.Node, key string) {
+	block, ok := n.(*ast.LiteralNode)
+	switch {
+	case !ok:
+		d.wrong(n, key, "a block of text: | and the lines from BEGIN to END, indented")
+	case len(block.Value.Value) > maxPEM:
+		d.report(place(n), key, fmt.Sprintf("longer than %d KiB", maxPEM>>10), "", "write one public key")
+	default:
+		*v = PEM(block.Value.Value)
+	}
+}
+
+// maxPEM bounds a key in the configuration: room for a certificate with RSA of 8192 bits.
+const maxPEM = 16 << 10
