@@ -66,7 +66,7 @@ func TestScenarioDLeastPrivilege(t *testing.T) {
 	t.Parallel()
 	s := newScenarioD(t)
 	everywhere := []string{alertsHost, stageHost, metricsHost, ownHost, mailHost, eitherHost}
-	t.Run("D1 karma opens the Alertmanagers", func(t *testing.T) {
+	t.Run("D1 J30 karma opens the Alertmanagers", func(t *testing.T) {
 		for _, host := range everywhere {
 			status := http.StatusForbidden
 			if slices.Contains([]string{alertsHost, stageHost, eitherHost}, host) {
@@ -85,7 +85,7 @@ func TestScenarioDLeastPrivilege(t *testing.T) {
 			}), http.StatusForbidden)
 		}
 	})
-	t.Run("D2 the audience is the application's", func(t *testing.T) {
+	t.Run("D2 J30 the audience is the application's", func(t *testing.T) {
 		s.expect(t, "own audience", ownHost, s.karma(map[string]any{"aud": []string{"own.example.com"}}), http.StatusOK)
 		s.expect(t, "another application's", ownHost, s.karma(map[string]any{"aud": []string{"prometheus.example.com"}}), http.StatusForbidden)
 		s.expect(t, "nobody's", ownHost, s.karma(map[string]any{"aud": []string{"oauth2-proxy"}}), http.StatusUnauthorized)

@@ -137,6 +137,8 @@ func TestBearerHeader(t *testing.T) {
 		{"J3 PS256", `{"alg":"PS256","kid":"k1"}`, bad},
 		{"J3 RS512", `{"alg":"RS512","kid":"k1"}`, bad},
 		{"J3 ES256K", `{"alg":"ES256K","kid":"k1"}`, bad},
+		{"J4 path", `{"alg":"RS256","kid":"../../dev/null"}`, bad},
+		{"J4 query", `{"alg":"RS256","kid":"' OR 1=1"}`, bad},
 		{"J4 number", `{"alg":"RS256","kid":1}`, bad},
 		{"J4 array", `{"alg":"RS256","kid":["k1"]}`, bad},
 		{"J4 null", `{"alg":"RS256","kid":null}`, bad},
@@ -171,8 +173,8 @@ func TestBearerHeader(t *testing.T) {
 	if n := i.count(pathUserinfo); n != 0 {
 		t.Errorf("J5: %d requests to an address out of a header", n)
 	}
-	if n := i.count(pathJWKS); n != 1 {
-		t.Errorf("%d readings of the keys, want the first only", n)
+	if n := i.count(pathJWKS); n != 3 {
+		t.Errorf("%d readings of the keys, want the first and one for each unknown kid", n)
 	}
 }
 
@@ -283,6 +285,7 @@ func TestBearerToken(t *testing.T) {
 	}{
 		{"plain", good, allow},
 		{"J16 flattened", `{"payload":"` + p + `","protected":"` + h + `","signature":"` + s + `"}`, bad},
+		{"J16 general, two signatures", `{"payload":"` + p + `","signatures":[{"protected":"` + h + `","signature":"` + s + `"},{"protected":"` + h + `","signature":"` + s + `"}]}`, bad},
 		{"J17 newline", good + "\n", bad},
 		{"J17 newline inside", h + "." + p + ".\n" + s, bad},
 		{"J17 padding", good + "=", bad},

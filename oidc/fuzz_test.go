@@ -3,7 +3,9 @@ package oidc_test
 import (
 	"context"
 	"crypto"
+	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -112,6 +114,71 @@ func plain(c authz.Claims) bool {
 		}
 	}
 	return true
+}
+
+// FuzzProfile signs whatever payload comes, for a verifier with every bound there
+// is: what is accepted keeps each of them, also the second time, out of the cache.
+func FuzzProfile(f *testing.F) {
+	keys := must(oidc.NewStaticKeys(oidc.StaticKey{KID: "e1", Alg: "ES256", Data: pemOf(p256().Public())}))
+	now := time.Unix(1_800_000_000, 0)
+	v := must(oidc.NewVerifier(oidc.VerifierConfig{
+		Provider: "corp", Issuer: "https://idp.test", AlsoIssuers: []string{"https://old.test"}, Audiences: []string{"api"}, Keys: keys,
+		RFC9068: true, MaxAge: time.Hour, MaxLifetime: 2 * time.Hour, LoginClientIDs: []string{"mesh"}, Now: func() time.Time { return now },
+	}))
+	good := `{"iss":"https://idp.test","sub":"alice","aud":"api","exp":1800000300,"iat":1800000000,"jti":"1","client_id":"c"}`
+	f.Add(good)
+	for _, change := range [][2]string{
+		{"https://idp.test", "https://old.test"},
+		{`"api"`, `["api","mesh"]`},
+		{"1800000000", "1799990000"},
+		{"1800000300", "1.9e9"},
+		{`"jti":"1"`, `"jti":""`},
+		{`"client_id":"c"`, `"CLIENT_ID":"c"`},
+		{`"alice"`, `"\u0061lice","cnf":null`},
+	} {
+		f.Add(strings.Replace(good, change[0], change[1], 1))
+	}
+	f.Fuzz(func(t *testing.T, payload string) {
+		r := bearer(tok("ES256", `{"alg":"ES256","kid":"e1","typ":"at+jwt"}`, payload, p256()))
+		id, err := v.Authenticate(context.Background(), r)
+		again, errAgain := v.Authenticate(context.Background(), r)
+		if id != again || (err == nil) != (errAgain == nil) {
+			t.Fatalf("%v, %v; the second time %v, %v", id, err, again, errAgain)
+		}
+		if err != nil {
+			if id != nil || !errors.Is(err, authz.ErrBadCredentials) {
+				t.Fatalf("%v, %v", id, err)
+			}
+			return
+		}
+		iss, _ := id.Claims["iss"].(string)
+		client, _ := id.Claims["client_id"].(string)
+		jti, _ := id.Claims["jti"].(string)
+		iat, _ := id.Claims["iat"].(json.Number)
+		issued, _ := iat.Float64()
+		bound := slices.Contains(id.Audience, "mesh") || id.Claims["cnf"] != nil
+		if iss != "https://idp.test" && iss != "https://old.test" || id.Issuer != "https://idp.test" || client == "" || jti == "" || id.Subject == "" || bound ||
+			!slices.Contains(id.Audience, "api") || issued < 1_800_000_000-3660 || issued > 1_800_000_060 || id.Expires.Sub(time.Unix(int64(issued), 0)) > 2*time.Hour+time.Second {
+			t.Fatalf("accepted %s as %+v", payload, id)
+		}
+	})
+}
+
+// FuzzStaticKey: no panic; whatever the file holds, it is one key of the algorithm
+// that was asked for, or none.
+func FuzzStaticKey(f *testing.F) {
+	f.Add(pemOf(p256().Public()))
+	f.Add([]byte(strings.ReplaceAll(string(pemOf(p256().Public())), "PUBLIC KEY", "EC PUBLIC KEY")))
+	f.Add(pemOf(rsaKey().Public()))
+	f.Add([]byte(js(jwk("k", "ES256", p256()))))
+	f.Add([]byte(js(with(jwk("k", "", p256()), "d", "AQAB"))))
+	f.Add([]byte("-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		keys, err := oidc.NewStaticKeys(oidc.StaticKey{KID: "k", Alg: "ES256", Data: data})
+		if (err == nil) != (keys != nil) || keys != nil && keys.Current().Len() != 1 {
+			t.Fatalf("%v, %v", keys, err)
+		}
+	})
 }
 
 // FuzzJWKS: no panic; what is usable is counted right.
