@@ -40,7 +40,7 @@ func selfSigned(t *testing.T, name string) (address string, ca []byte) {
 func TestD5AuthoritiesOfAProvider(t *testing.T) {
 	const alone = "GATEHOUSE_TEST_ALONE" // a process reads the system's authorities once
 	if os.Getenv(alone) == "" {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestD5AuthoritiesOfAProvider$", "-test.count=1") //nolint:gosec // ourselves
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestD5AuthoritiesOfAProvider$", "-test.count=1")
 		cmd.Env = append(os.Environ(), alone+"=1")
 		if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("PASS")) {
 			t.Fatalf("%v\n%s", err, out)
