@@ -13,6 +13,7 @@ func (ck *checker) bearer(key string, p *Provider) {
 	}
 	ck.alsoIssuers(key+".also_issuers", p)
 	ck.keys(key+".keys", p.Bearer.Keys)
+	ck.keyAlgorithms(key, p)
 	ck.keySource(key, p)
 	ck.jwksURL(key+".jwks_url", p.Bearer.JWKSURL)
 	ck.loginTokens(key+".audiences", p)
@@ -57,6 +58,19 @@ func (ck *checker) keys(key string, keys []Key) {
 			}
 		default:
 			ck.wrong(at, "there is more than one key", "", "keep one of pem_file, jwk_file, pem and jwk")
+		}
+	}
+}
+
+// keyAlgorithms: a key brings its algorithm, so that a list that does not name it
+// would not be what it says.
+func (ck *checker) keyAlgorithms(key string, p *Provider) {
+	if _, given := ck.config.place[parent(key)+".algorithms"]; !given {
+		return
+	}
+	for i, k := range p.Bearer.Keys {
+		if !slices.Contains(p.Algorithms, k.Alg) {
+			ck.wrong(index(key+".keys", i)+".alg", "not among the provider's algorithms", quote(k.Alg), "add it there, or leave out algorithms: a key has its own")
 		}
 	}
 }
