@@ -98,7 +98,7 @@ func TestScenarioDLeastPrivilege(t *testing.T) {
 		s.expect(t, "karma", mailHost, s.karma(nil), http.StatusForbidden)
 		s.expect(t, "an address that nobody verified", mailHost, s.karma(map[string]any{"email": "karma@example.com"}), http.StatusForbidden)
 	})
-	t.Run("D4 the challenge says expired", func(t *testing.T) {
+	t.Run("D4 D8 the challenge says expired, in JSON", func(t *testing.T) {
 		old := time.Now().Add(-time.Hour).Unix()
 		expired := s.karma(map[string]any{"iat": old - 600, "nbf": old - 600, "exp": old})
 		for _, host := range []string{alertsHost, eitherHost} {
