@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-mesh/gatehouse/authz"
@@ -131,7 +132,7 @@ func Unverified(token string) (authz.Claims, error) {
 func IssuedBy(cfg *config.Config, c authz.Claims, bearer bool) (string, error) {
 	iss, _ := c["iss"].(string)
 	for _, p := range cfg.Providers {
-		if p.Issuer == iss && (bearer && p.Bearer != nil || !bearer && p.Client != nil) {
+		if bearer && p.Bearer != nil && (p.Issuer == iss || slices.Contains(p.Bearer.AlsoIssuers, iss)) || !bearer && p.Client != nil && p.Issuer == iss {
 			return p.Name, nil
 		}
 	}
