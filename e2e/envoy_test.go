@@ -20,6 +20,8 @@ type listener struct {
 	normalise  bool // normalize_path and merge_slashes
 	rawHeaders bool // encode_raw_headers: header_map instead of headers
 	http       bool // the prefix is routed to Gatehouse's HTTP listener, not checked
+	unasked    bool // a mistake: Check is not asked about the application
+	failOpen   bool // a mistake: Check is asked where nobody answers, and what fails is let through
 }
 
 // envoyConfig is what an Envoy is started with.
@@ -71,7 +73,14 @@ func (c envoyConfig) bootstrap(admin int) string {
 }
 
 func (c envoyConfig) listener(l listener) string {
-	return fmt.Sprintf(listenerText, l.port, l.normalise, l.rawHeaders, c.prefixRoute(l), c.loginRoute())
+	route, check := "", "gatehouse"
+	if l.unasked {
+		route = unchecked
+	}
+	if l.failOpen {
+		check = "app, authority: nobody"
+	}
+	return fmt.Sprintf(listenerText, l.port, l.normalise, l.rawHeaders, c.prefixRoute(l), c.loginRoute(), route, check, l.failOpen)
 }
 
 // prefixRoute sends the prefix of every host to the HTTP ports, unchecked.
@@ -81,12 +90,14 @@ func (c envoyConfig) prefixRoute(l listener) string {
 	}
 	return `
               - match: {prefix: "/oauth2/"}
-                route: {cluster: gatehouse-http}
+                route: {cluster: gatehouse-http}` + unchecked
+}
+
+const unchecked = `
                 typed_per_filter_config:
                   envoy.filters.http.ext_authz:
                     "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
                     disabled: true`
-}
 
 // loginRoute sends the login host to the HTTP ports. Check lets exactly its prefix through.
 func (c envoyConfig) loginRoute() string {
@@ -120,14 +131,14 @@ const listenerText = `
               domains: ["*"]
               routes:%[4]s
               - match: {prefix: "/"}
-                route: {cluster: app}
+                route: {cluster: app}%[6]s
           http_filters:
           - name: envoy.filters.http.ext_authz
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz
               transport_api_version: V3
               grpc_service:
-                envoy_grpc: {cluster_name: gatehouse}
+                envoy_grpc: {cluster_name: %[7]s}
                 timeout: 6s
                 retry_policy:
                   retry_on: connect-failure,refused-stream,unavailable,reset
@@ -138,6 +149,7 @@ const listenerText = `
                   host_selection_retry_max_attempts: 3
                 initial_metadata: [{key: x-request-id, value: "%%REQ(x-request-id)%%"}]
               status_on_error: {code: 504}
+              failure_mode_allow: %[8]t
               encode_raw_headers: %[3]t
               validate_mutations: true
               charge_cluster_response_stats: false

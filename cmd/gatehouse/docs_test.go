@@ -67,7 +67,8 @@ func TestMetricsInDocuments(t *testing.T) {
 	for kind := range eventLevels {
 		m.SessionEvent(kind)
 	}
-	err = errors.Join(m.Sessions(func() (int, int64, bool) { return 1, 1, true }), m.Providers(func() map[string]bool { return map[string]bool{"corp": true} }))
+	doors := map[telemetry.ProbeDoor]bool{{Rule: "app", Origin: "https://app.example.com"}: true}
+	err = errors.Join(m.Probe(func() map[telemetry.ProbeDoor]bool { return doors }), m.Sessions(func() (int, int64, bool) { return 1, 1, true }), m.Providers(func() map[string]bool { return map[string]bool{"corp": true} }))
 	if err != nil {
 		t.Fatal(err)
 	}
