@@ -178,21 +178,24 @@ func (p *probed) read() map[telemetry.ProbeDoor]bool {
 	return nil
 }
 
-// probeDoors asks until ctx ends. What a reload changes counts from the next round on.
+// probeDoors asks until ctx ends: every interval, and after every reload.
 func (p *program) probeDoors(ctx context.Context) {
-	const idle = 30 * time.Second // while nothing is to be asked
+	tick := time.NewTicker(time.Second) // the least interval
+	defer tick.Stop()
+	var asked *config.Config
+	var last time.Time
 	for {
-		wait := idle
-		if cfg := p.current.Load().config; cfg.Probe != nil {
-			wait = cfg.Probe.Interval
-			p.probeOnce(ctx, cfg)
-		} else {
+		switch cfg := p.current.Load().config; {
+		case cfg.Probe == nil:
 			p.probed.last.Store(nil)
+		case cfg != asked || time.Since(last) >= cfg.Probe.Interval:
+			asked, last = cfg, time.Now()
+			p.probeOnce(ctx, cfg)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait):
+		case <-tick.C:
 		}
 	}
 }
