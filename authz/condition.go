@@ -214,7 +214,11 @@ func ClaimIn(pointer string, anyOf ...any) (Condition, error) {
 	}
 	failed := unmet("claim %q is none of the wanted values", pointer)
 	unknown := fmt.Errorf("claim %q is missing or of another type", pointer)
-	c := Condition{Text: fmt.Sprintf("claim %q in %#v", pointer, wants), OfProvider: true}
+	text, err := json.Marshal(wants)
+	if err != nil {
+		return Condition{}, fmt.Errorf("claim %q: %w", pointer, err)
+	}
+	c := Condition{Text: fmt.Sprintf("claim %q in %s", pointer, text), OfProvider: true}
 	c.Check = func(_ *Request, id *Identity) error {
 		v, _ := id.Claims.Lookup(pointer)
 		list, ok := v.([]any)
