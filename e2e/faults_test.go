@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
+	"github.com/Shopify/toxiproxy/v2/stream"
 	"github.com/Shopify/toxiproxy/v2/toxics"
 	"github.com/rs/zerolog"
 )
@@ -100,21 +102,86 @@ type dropMessages struct {
 	Text string `json:"text"`
 }
 
+// Pipe judges whole values: a message and the answer behind it may come in one chunk.
 func (d *dropMessages) Pipe(stub *toxics.ToxicStub) {
+	var begun []byte // a value whose end has not come
 	for {
 		select {
 		case <-stub.Interrupt:
+			if len(begun) > 0 {
+				stub.Output <- &stream.StreamChunk{Data: begun, Timestamp: time.Now()}
+			}
 			return
 		case c := <-stub.Input:
 			if c == nil {
 				stub.Close()
 				return
 			}
-			if !d.lost(c.Data) {
-				stub.Output <- c
+			begun = append(begun, c.Data...)
+			var passes []byte
+			for len(begun) > 0 {
+				n := respSize(begun)
+				if n == 0 {
+					break
+				}
+				if !d.lost(begun[:n]) {
+					passes = append(passes, begun[:n]...)
+				}
+				begun = begun[n:]
 			}
+			if len(passes) > 0 {
+				stub.Output <- &stream.StreamChunk{Data: passes, Timestamp: c.Timestamp}
+			}
+			begun = bytes.Clone(begun)
 		}
 	}
+}
+
+// respSize is the size of the first value in b; 0: its end has not come. What is no
+// value is taken whole.
+func respSize(b []byte) int {
+	line := bytes.Index(b, []byte("\r\n"))
+	if line < 0 {
+		return 0
+	}
+	size := line + 2
+	n, err := strconv.Atoi(string(b[1:line]))
+	children := 0
+	switch b[0] {
+	case '+', '-', ':', '_', '#', ',', '(':
+		return size
+	case '$', '=', '!':
+		if err != nil {
+			return len(b)
+		}
+		if n >= 0 {
+			size += n + 2
+		}
+		if size > len(b) {
+			return 0
+		}
+		return size
+	case '*', '~', '>':
+		children = n
+	case '%', '|':
+		children = 2 * n
+	default:
+		return len(b)
+	}
+	if err != nil {
+		return len(b)
+	}
+	for range max(children, 0) {
+		if size >= len(b) {
+			return 0
+		}
+		child := respSize(b[size:])
+		if child == 0 {
+			return 0
+		}
+		size += child
+	}
+	return size
 }
 
 func (d *dropMessages) lost(data []byte) bool {
@@ -227,4 +294,26 @@ func TestFaultsBeforeProvider(t *testing.T) {
 	s.provider.up()
 	s.session(t, appHost, "root")
 	neverArrived(t, s.app, "/refused")
+}
+
+// A message takes nothing with it that came in the same chunk, wherever chunks end.
+func TestDropMessagesHarness(t *testing.T) {
+	t.Parallel()
+	const message, pong = ">3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$4\r\nlost\r\n", "+PONG\r\n*2\r\n$1\r\na\r\n$-1\r\n%1\r\n+k\r\n:1\r\n"
+	whole := []byte(pong + message + pong)
+	for _, size := range []int{1, 7, len(whole)} {
+		in, out := make(chan *stream.StreamChunk, len(whole)), make(chan *stream.StreamChunk, len(whole))
+		for chunk := range slices.Chunk(whole, size) {
+			in <- &stream.StreamChunk{Data: chunk}
+		}
+		close(in)
+		new(dropMessages).Pipe(toxics.NewToxicStub(in, out))
+		var got []byte
+		for c := range out {
+			got = append(got, c.Data...)
+		}
+		if string(got) != pong+pong {
+			t.Errorf("in chunks of %d: %q", size, got)
+		}
+	}
 }
