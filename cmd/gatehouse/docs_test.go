@@ -61,6 +61,7 @@ func TestMetricsInDocuments(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Observe(nil, &authz.Decision{Reason: authz.ReasonPanic}, time.Millisecond)
+	m.Observe(nil, &authz.Decision{Outcome: authz.Allow, Reason: authz.ReasonAnonymous}, time.Millisecond)
 	m.Observe(nil, &authz.Decision{Reason: authz.ReasonUnavailable}, time.Millisecond)
 	m.StoreCall("load", errors.New("down"), time.Millisecond)
 	m.Reloaded(false)
@@ -68,7 +69,7 @@ func TestMetricsInDocuments(t *testing.T) {
 		m.SessionEvent(kind)
 	}
 	doors := map[telemetry.ProbeDoor]bool{{Rule: "app", Origin: "https://app.example.com"}: true}
-	err = errors.Join(m.Probe(func() map[telemetry.ProbeDoor]bool { return doors }), m.Sessions(func() (int, int64, bool) { return 1, 1, true }), m.Providers(func() map[string]bool { return map[string]bool{"corp": true} }))
+	err = errors.Join(m.Rules(func() (int, int) { return 1, 1 }), m.Probe(func() map[telemetry.ProbeDoor]bool { return doors }), m.Sessions(func() (int, int64, bool) { return 1, 1, true }), m.Providers(func() map[string]bool { return map[string]bool{"corp": true} }))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -177,7 +177,7 @@ func (p *program) prepare(cfg *config.Config, logs io.Writer) (err error) {
 		}
 	}
 	p.health.Degraded = p.degraded
-	if err := errors.Join(p.metrics.Providers(p.providerStates), p.metrics.Probe(p.probed.read)); err != nil {
+	if err := errors.Join(p.metrics.Providers(p.providerStates), p.metrics.Probe(p.probed.read), p.metrics.Rules(p.ruleCounts)); err != nil {
 		return err
 	}
 	p.find = p.provider
@@ -203,9 +203,19 @@ func (p *program) prepareSessions(cfg *config.Config) (err error) {
 	return p.metrics.Sessions(p.cached)
 }
 
+// ruleCounts is how many rules let everybody pass, and how many do not.
+func (p *program) ruleCounts() (anonymous, protected int) {
+	g := p.current.Load()
+	if g == nil {
+		return 0, 0
+	}
+	anonymous = g.config.AnonymousRules()
+	return anonymous, len(g.config.Rules) - anonymous
+}
+
 // welcome logs what an operator should know about a start.
 func (p *program) welcome(cfg *config.Config) {
-	p.logger().Info("starting", "version", buildVersion(), "config", p.file, "rules", len(cfg.Rules), "providers", len(cfg.Providers))
+	p.logger().Info("starting", "version", buildVersion(), "config", p.file, "rules", len(cfg.Rules), "anonymous_rules", cfg.AnonymousRules(), "providers", len(cfg.Providers))
 	for _, w := range cfg.Warnings() {
 		p.logger().Warn(w.Error())
 	}

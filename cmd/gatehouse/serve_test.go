@@ -227,6 +227,7 @@ func TestServe(t *testing.T) {
 		`gatehouse_decisions_total{outcome="allow",reason="anonymous",rule="open"} 1`,
 		`gatehouse_decisions_total{outcome="allow",reason="allowed",rule="api"} 1`,
 		`gatehouse_decisions_total{outcome="deny",reason="no_rule",rule=""} `,
+		`gatehouse_rules{access="anonymous"} 1`, // A4
 		`gatehouse_checks_in_flight 0`,
 		`gatehouse_provider_call_duration_seconds_count{provider="corp",result="2xx"}`,
 	} {

@@ -37,6 +37,16 @@ func (c *Config) RuleNames() []string {
 	return names
 }
 
+// AnonymousRules is how many rules let everybody pass.
+func (c *Config) AnonymousRules() (n int) {
+	for i := range c.Rules {
+		if c.Rules[i].Allow != "" {
+			n++
+		}
+	}
+	return n
+}
+
 // rule builds one rule; mistakes in its conditions were reported by check.
 func (c *Config) rule(r *Rule, s Sources) authz.Rule {
 	out := authz.Rule{

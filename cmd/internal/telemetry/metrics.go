@@ -201,6 +201,19 @@ func (m *Metrics) Sessions(read func() (held int, bytes int64, alive bool)) erro
 	return err
 }
 
+// Rules shows how many rules let everybody pass, and how many do not. read is called
+// at every scrape.
+func (m *Metrics) Rules(read func() (anonymous, protected int)) error {
+	_, err := m.provider.Meter("gatehouse").Int64ObservableGauge("gatehouse.rules", metric.WithDescription("Rules by whom they let pass: anonymous (everybody) or protected."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			anonymous, protected := read()
+			o.Observe(int64(anonymous), metric.WithAttributes(attribute.String("access", "anonymous")))
+			o.Observe(int64(protected), metric.WithAttributes(attribute.String("access", "protected")))
+			return nil
+		}))
+	return err
+}
+
 // Probe shows which protected origins did not refuse a stranger when they were asked
 // last. read is called at every scrape.
 func (m *Metrics) Probe(read func() map[ProbeDoor]bool) error {
