@@ -154,6 +154,20 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// A token is taken to the provider that knows its issuer by whichever name.
+func TestExplainFindsAnIssuerByItsOtherName(t *testing.T) {
+	moved := textFile(t, "moved.yaml", strings.NewReplacer(
+		"issuer: https://idp.example.com", "issuer: https://new.example.com",
+		"bearer: {audiences:", "bearer: {also_issuers: [https://idp.example.com], audiences:",
+	).Replace(block(t, "../../README.md", "listen:")))
+	// {"alg":"RS256"} . {"iss":"https://idp.example.com","sub":"robot","aud":"https://app.example.com","roles":["writer"]}
+	token := textFile(t, "token", "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lkcC5leGFtcGxlLmNvbSIsInN1YiI6InJvYm90IiwiYXVkIjoiaHR0cHM6Ly9hcHAuZXhhbXBsZS5jb20iLCJyb2xlcyI6WyJ3cml0ZXIiXX0.AAAA\n")
+	out, _ := ask(t, 0, "explain", "--config", moved, "--url", "https://app.example.com/api/x", "--token", token)
+	if !strings.Contains(out, "decision  allow") {
+		t.Errorf("a token with the issuer's other name:\n%s", out)
+	}
+}
+
 // Explaining is serving: what explain says is what an Authorizer of the same rules
 // decides; a rule set of 200 rules with one opening among many harmless changes shows it
 // first (scenario A6).
