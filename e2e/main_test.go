@@ -3,6 +3,7 @@
 //
 //	go test ./...                                everything
 //	go test -run TestHeaders/1.40.0 ./...        one matrix entry
+//	go test -tags traefik -run TestETraefik .    a real Traefik, which tools.sh builds only when told to
 //	GATEHOUSE_E2E_KEEP=DIR go test ./...         keep logs and pictures in DIR
 //	GATEHOUSE_E2E_BINARY=FILE go test ./...      test this binary instead of building one
 //	GATEHOUSE_E2E_FULL=1 go test ./...           heavy tests at full size, several minutes more

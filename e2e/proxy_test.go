@@ -4,13 +4,17 @@ import (
 	"cmp"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
 
-const caddyVersion = "2.11.9"
+const (
+	caddyVersion   = "2.11.9"
+	traefikVersion = "3.7.13"
+)
 
 // startProxy starts what s.proxy names, set up as the manifest says.
 func (s *stack) startProxy(t testing.TB) {
@@ -26,6 +30,8 @@ func (s *stack) startProxy(t testing.TB) {
 		s.startNginx(t, s.ingress())
 	case "caddy":
 		s.startCaddy(t)
+	case "traefik":
+		s.startTraefik(t)
 	case "envoy":
 		s.startEnvoyHTTP(t, cmp.Or(s.fixture.envoy, newestEnvoy))
 	default:
@@ -98,6 +104,49 @@ func (s *stack) startCaddy(t testing.TB) {
 		env: []string{"HOME=" + filepath.Dir(file), "XDG_DATA_HOME=" + filepath.Dir(file), "XDG_CONFIG_HOME=" + filepath.Dir(file)},
 	})
 	s.front.await(t, s.listens)
+}
+
+// startTraefik hands what stands below spec of the Middleware to Traefik as it is: in files
+// it goes by the same keys, and one that Traefik does not know keeps the routers away. The
+// entry point believes what anybody says of being forwarded, so that the middleware has to
+// hold against it.
+func (s *stack) startTraefik(t testing.TB) {
+	t.Helper()
+	_, spec, ok := strings.Cut(s.manifest(t, "traefik/middleware.yaml",
+		"gatehouse.gatehouse.svc.cluster.local:4182", addr(s.gatehouse.asked)), "\nspec:\n")
+	if !ok || !strings.HasPrefix(spec, "  forwardAuth:\n") {
+		t.Fatalf("traefik/middleware.yaml holds no forwardAuth:\n%s", spec)
+	}
+	var hosts []string
+	for _, h := range []string{appHost, goodHost, otherHost, apiHost, openHost} {
+		hosts = append(hosts, fmt.Sprintf("Host(`%s`)", h))
+	}
+	routes := write(t, "routes.yaml", fmt.Sprintf(`http:
+  routers:
+    app: {entryPoints: [web], rule: "%s", middlewares: [gatehouse], service: app}
+  services:
+    app: {loadBalancer: {servers: [{url: "http://%s"}]}}
+  middlewares:
+    gatehouse:
+    %s
+`, strings.Join(hosts, " || "), addr(s.app.port), strings.ReplaceAll(spec, "\n", "\n    ")))
+	file := write(t, "traefik.yaml", fmt.Sprintf(`global: {checkNewVersion: false, sendAnonymousUsage: false}
+log: {level: WARN}
+entryPoints: {web: {address: %q, forwardedHeaders: {insecure: true}}}
+providers: {file: {filename: %q, watch: false}}
+`, addr(s.port), routes))
+	s.front = start(t, launch{
+		name: "traefik", path: tool(t, "traefik", traefikVersion, "traefik"), args: []string{"--configfile=" + file},
+		env: []string{"HOME=" + filepath.Dir(file)},
+	})
+	// It listens before it has routes. What is refused tells the application nothing.
+	s.front.await(t, func() error {
+		a, err := rawTry(s.port, "GET /ready HTTP/1.1\r\nhost: "+apiHost+"\r\n\r\n")
+		if err == nil && a.Status != http.StatusUnauthorized {
+			err = fmt.Errorf("%v, want 401", a)
+		}
+		return err
+	})
 }
 
 func (s *stack) startEnvoyHTTP(t testing.TB, version string) {

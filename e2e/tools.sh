@@ -7,12 +7,14 @@
 #   tools.sh provider            .tools/provider: npm's oidc-provider
 #   tools.sh redis | chromium | nginx   from PATH, else installed with apt-get when root
 #   tools.sh caddy               .tools/caddy/VERSION/caddy, built with Go: two to seven minutes, once
+#   tools.sh traefik             .tools/traefik/VERSION/traefik, built with Go: ten minutes, once; not part of everything
 set -u
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 tools=${GATEHOUSE_TOOLS:-$root/.tools}
 versions="1.36.4 1.37.0 1.38.3 1.39.3 1.40.0"
 caddy=2.11.9
+traefik=3.7.13
 failed=0
 
 say() { echo "tools: $*" >&2; }
@@ -101,6 +103,63 @@ caddy() {
 	rm -rf "$tmp"
 }
 
+# No release is fetched, and go install refuses a module that replaces others: so this builds
+# from the source of the module.
+traefik() {
+	bin=$tools/traefik/$traefik/traefik
+	[ -x "$bin" ] && return
+	if ! has go; then
+		miss "Traefik $traefik is missing: install Go, or put a Traefik binary at $bin"
+		return
+	fi
+	scratch || return
+	say "building Traefik $traefik, which takes ten minutes"
+	if ! (traefik_source && traefik_build) >"$tmp/log" 2>&1; then
+		miss "Traefik $traefik is missing: building failed ($(tail -n 1 "$tmp/log")); or put a Traefik binary at $bin"
+	else
+		mkdir -p "$tools/traefik/$traefik" && mv -f "$tmp/traefik" "$bin" || miss "cannot write $bin"
+	fi
+	rm -rf "$tmp"
+}
+
+# module MODULE DESTINATION copies the source of a module, for changes.
+module() {
+	dir=$(go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p') && [ -n "$dir" ] || { echo "no source of $1"; return 1; }
+	cp -R "$dir" "$2" && chmod -R u+w "$2"
+}
+
+# What is replaced has nothing to do with asking before a request is passed on:
+#   lego   without its two hundred DNS providers, some of which are not to be had
+#   ext    the empty types of a module that is not published
+#   go-http-auth   basic and digest authentication, as an older commit that is published
+traefik_source() {
+	cd "$tmp" && echo 'module scratch' >go.mod && module "github.com/traefik/traefik/v3@v$traefik" source && cd source || return
+	mkdir pkg/config/dynamic/ext && echo 'module github.com/traefik/traefik/dynamic/ext' >pkg/config/dynamic/ext/go.mod || return
+	printf 'package ext\n\ntype (\n\tHTTP   struct{}\n\tRouter struct{}\n)\n' >pkg/config/dynamic/ext/ext.go
+	lego=github.com/go-acme/lego/v5
+	module "$lego@$(awk -v m=$lego '$1 == m { print $2 }' go.mod)" ../lego && rm -rf ../lego/providers/dns && mkdir ../lego/providers/dns || return
+	cat >../lego/providers/dns/dns.go <<-END
+		package dns
+
+		import (
+			"errors"
+
+			"$lego/challenge"
+		)
+
+		func NewDNSChallengeProviderByName(string) (challenge.Provider, error) {
+			return nil, errors.New("built without DNS providers")
+		}
+	END
+	go mod edit -replace "$lego=../lego" \
+		-replace github.com/abbot/go-http-auth=github.com/containous/go-http-auth@v0.4.1-0.20200324110947-a37a7636d23e
+}
+
+# The paths are trimmed so that a second build finds the first one's packages.
+traefik_build() {
+	CGO_ENABLED=0 go build -mod=mod -trimpath -buildvcs=false -ldflags '-s -w' -o "$tmp/traefik" ./cmd/traefik && "$tmp/traefik" version
+}
+
 what=${1:-all}
 [ $# -gt 0 ] && shift
 case $what in
@@ -113,9 +172,9 @@ all)
 	caddy
 	;;
 envoy) for v in ${*:-$versions}; do envoy "$v"; done ;;
-provider | redis | chromium | nginx | caddy) "$what" ;;
+provider | redis | chromium | nginx | caddy | traefik) "$what" ;;
 *)
-	say "unknown $what: want envoy [VERSION...], provider, redis, chromium, nginx, caddy, or nothing for all"
+	say "unknown $what: want envoy [VERSION...], provider, redis, chromium, nginx, caddy, traefik, or nothing for all"
 	exit 2
 	;;
 esac
