@@ -2,19 +2,21 @@ package authz
 
 import "strings"
 
-// Passage is the one place that is let through unjudged: on Host, Prefix and
-// everything below it. Our own endpoints are served there, over HTTP (see Handler),
+// Passage is the one place that is let through unjudged: at Authority, Prefix and
+// everything below it. A proxy chooses the upstream by the text of the authority, so
+// that another spelling of the same host, with a port or a final dot, may lead to an
+// application: only the text that browsers write is let through. Our own endpoints are served there, over HTTP (see Handler),
 // so the request goes on with our cookies in it; what an application would believe
 // is removed all the same. The zero value is no place.
 type Passage struct {
-	Host   string // as in Request.Host
-	Prefix string // "/oauth2"
+	Authority string // lower case; with the port unless it is the scheme's own
+	Prefix    string // "/oauth2"
 }
 
 // leads reports whether r goes through p. A path that one upstream could read as a
 // path below the prefix and another as one beside it is an *AmbiguousError.
 func (p Passage) leads(r *Request) (bool, error) {
-	if p.Host == "" || r.Host != p.Host {
+	if p.Authority == "" || r.authority != p.Authority {
 		return false, nil
 	}
 	inside := below(r.Path, p.Prefix)

@@ -11,7 +11,7 @@ import (
 func passing(t *testing.T) *authz.Authorizer {
 	t.Helper()
 	a, err := authz.New(authz.Config{
-		Passage: authz.Passage{Host: "auth.test", Prefix: "/oauth2"},
+		Passage: authz.Passage{Authority: "auth.test", Prefix: "/oauth2"},
 		Policy: policy(t,
 			authz.Rule{Name: "portal", Hosts: []string{"auth.test"}, Paths: []string{"/portal/**"}, Anonymous: true},
 			authz.Rule{Name: "app", Hosts: []string{"app.test"}, Anonymous: true},
@@ -43,7 +43,10 @@ func TestPassage(t *testing.T) {
 		{"auth.test", "/oauth2", authz.Allow, 0, "passage"},
 		{"auth.test", "/oauth2/", authz.Allow, 0, "passage"},
 		{"auth.test", "/oauth2/start?req=x", authz.Allow, 0, "passage"},
-		{"AUTH.test.:8443", "/oauth2/callback?code=a%2Fb", authz.Allow, 0, "passage"},
+		{"AUTH.test", "/oauth2/callback?code=a%2Fb", authz.Allow, 0, "passage"},
+		{"auth.test.", "/oauth2/start", authz.Answer, 200, "endpoint"},
+		{"auth.test:8443", "/oauth2/start", authz.Answer, 200, "endpoint"},
+		{"auth.test:443", "/oauth2", authz.Deny, 403, "no_rule"},
 		{"auth.test", "/oauth2/a%20b", authz.Allow, 0, "passage"},
 		{"auth.test", "/portal/x", authz.Allow, 0, "anonymous"},
 		{"auth.test", "/", authz.Deny, 403, "no_rule"},

@@ -45,6 +45,8 @@ type Request struct {
 	Caller   Caller
 	Peer     Peer
 	ID       string
+
+	authority string // as it was sent, but in lower case
 }
 
 // PlainPath reports whether every upstream reads Path alike, as far as rules can
@@ -77,6 +79,7 @@ func NewRequest(raw Raw) (*Request, error) {
 		r.Method = raw.Method
 	}
 	r.Host, r.Port, errs[2] = parseAuthority(raw.Authority)
+	r.authority = strings.ToLower(raw.Authority)
 	r.Path, r.RawQuery, errs[3] = splitTarget(raw.Target)
 	for _, err := range errs {
 		if err != nil {

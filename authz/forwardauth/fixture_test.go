@@ -75,7 +75,7 @@ func newWorld(t testing.TB, profile forwardauth.Profile, change func(*forwardaut
 		t.Fatal(err)
 	}
 	a, err := authz.New(authz.Config{
-		Policy: policy, Passage: authz.Passage{Host: "auth.test", Prefix: "/oauth2"},
+		Policy: policy, Passage: authz.Passage{Authority: "auth.test", Prefix: "/oauth2"},
 		Endpoints: func(host, path string) authz.Endpoint {
 			if host != "app.test" || !strings.HasPrefix(path, "/oauth2/") {
 				return nil

@@ -68,7 +68,7 @@ func (m *mesh) build(change []func(*login.Config)) {
 		}},
 	}))(m.t)
 	m.gate = check(authz.New(authz.Config{
-		Passage: authz.Passage{Host: "auth.example.com", Prefix: "/oauth2"}, Policy: policy, Endpoints: m.endpoint, Render: login.Render,
+		Passage: authz.Passage{Authority: "auth.example.com", Prefix: "/oauth2"}, Policy: policy, Endpoints: m.endpoint, Render: login.Render,
 	}))(m.t)
 	m.handler = authz.Handler(func() *authz.Authorizer { return m.gate }, nil)
 }

@@ -17,7 +17,9 @@ func (c *Config) Passage() authz.Passage {
 	if c.loginHost == nil {
 		return authz.Passage{}
 	}
-	return authz.Passage{Host: c.loginHost.Name, Prefix: c.Prefix}
+	scheme, authority, _ := strings.Cut(c.loginHost.Origin, "://")
+	authority = strings.TrimSuffix(authority, map[string]string{"https": ":443", "http": ":80"}[scheme])
+	return authz.Passage{Authority: authority, Prefix: c.Prefix}
 }
 
 // loginURL checks login_url. The rest of what belongs to it needs the rules.
