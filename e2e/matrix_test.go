@@ -157,8 +157,10 @@ func wanted(p place, method string, c credential) int {
 		return 403
 	case nowhere:
 		return 403
+	case several, malformed:
+		return 400
 	}
-	return 400
+	return 0
 }
 
 // class folds the two ways to say "sign in".

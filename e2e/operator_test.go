@@ -159,7 +159,7 @@ func TestKeysList(t *testing.T) {
 // adminFlags are what the client needs beside the configuration.
 func (s *stack) adminFlags(t testing.TB) []string {
 	t.Helper()
-	if s.fixture.admin != "token" {
+	if s.admin != "token" {
 		return nil
 	}
 	return []string{"--token-file", s.adminFile}
@@ -167,7 +167,7 @@ func (s *stack) adminFlags(t testing.TB) []string {
 
 // adminListener is the configuration of g's admin API.
 func (s *stack) adminListener(g *gatehouse) string {
-	if s.fixture.admin == "token" {
+	if s.admin == "token" {
 		return fmt.Sprintf("  admin: {address: %q, token_file: %s}", g.admin, s.adminFile)
 	}
 	return "  admin: {address: " + g.admin + "}"

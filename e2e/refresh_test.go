@@ -48,7 +48,7 @@ func (r *refreshes) expired(t testing.TB, host string) (cookie string) {
 // count is how many refreshes the provider was asked for.
 func (r *refreshes) count() int {
 	if r.certified != nil {
-		return r.stack.certified.count("grant refresh_token")
+		return r.certified.count("grant refresh_token")
 	}
 	return int(r.asked.Load())
 }
@@ -110,7 +110,7 @@ func (r *refreshes) lasting(t *testing.T, cookie string) {
 	if n := r.count(); n != 1 {
 		t.Errorf("%d refreshes in the end, want 1", n)
 	}
-	if r.certified != nil && r.stack.certified.count("family revoked") != 0 {
+	if r.certified != nil && r.certified.count("family revoked") != 0 {
 		t.Error("the provider saw a refresh token twice")
 	}
 }

@@ -258,7 +258,7 @@ func (s *stack) startGatehouse(t testing.TB) *gatehouse {
 		t.Fatal(err)
 	}
 	g := &gatehouse{grpc: freePort(t), http: freePort(t), ops: freePort(t), asked: freePort(t)}
-	if g.admin = fmt.Sprintf("unix://%s/admin-%d.sock", run.dir, g.grpc); s.fixture.admin == "token" {
+	if g.admin = fmt.Sprintf("unix://%s/admin-%d.sock", run.dir, g.grpc); s.admin == "token" {
 		g.admin = addr(freePort(t))
 	}
 	if s.faults && s.redis != nil {

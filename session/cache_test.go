@@ -347,9 +347,6 @@ func TestNotBefore(t *testing.T) {
 
 // The cache is bounded by bytes, whatever comes.
 func TestCacheIsBounded(t *testing.T) {
-	if testing.Short() {
-		t.Skip("fills a cache")
-	}
 	store := session.NewMemory(1 << 30)
 	r := replicas(t, 1, session.Config{Store: store, CacheBytes: 8 << 20})[0]
 	eventually(t, func() bool { _, _, alive := r.Cached(); return alive })
@@ -375,7 +372,7 @@ func BenchmarkCachedSession(b *testing.B) {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = m.Run(ctx) }()
 	defer func() { end(); <-done }()
-	const n = 20_000
+	const n = 100_000
 	ids := make([]session.ID, n)
 	for i := range ids {
 		var err error

@@ -25,71 +25,90 @@ type FileRef struct {
 // Files are all files that the configuration names, in its order. Serving
 // needs every one of them; validating needs none.
 func (c *Config) Files() []FileRef {
-	var refs []FileRef
-	add := func(key, name string) {
-		if name != "" {
-			refs = append(refs, FileRef{key, c.Path(name), strings.HasPrefix(key, "sessions.key_files")})
-		}
-	}
-	addTLS := func(key string, t *TLS) {
-		if t != nil {
-			add(key+".cert_file", t.CertFile)
-			add(key+".key_file", t.KeyFile)
-			add(key+".client_ca_file", t.ClientCAFile)
-		}
-	}
-	addTLS("listen.grpc.tls", c.Listen.GRPC.TLS)
-	if c.Listen.HTTP != nil {
-		addTLS("listen.http.tls", c.Listen.HTTP.TLS)
-	}
-	if c.Listen.Ops != nil {
-		addTLS("listen.ops.tls", c.Listen.Ops.TLS)
-	}
-	if a := c.Listen.Admin; a != nil {
-		addTLS("listen.admin.tls", a.TLS)
-		add("listen.admin.token_file", a.TokenFile)
-	}
-	for i, f := range c.Listen.ForwardAuth {
-		key := index("listen.forward_auth", i)
-		addTLS(key+".tls", f.TLS)
-		add(key+".secret_file", f.SecretFile)
-	}
-	for i, p := range c.Providers {
-		key := index("providers", i)
-		add(key+".ca_file", p.CAFile)
-		if p.Client != nil {
-			add(key+".client.secret_file", p.Client.SecretFile)
-		}
-		if p.Bearer != nil {
-			add(key+".bearer.token_file", p.Bearer.TokenFile)
-			for j, k := range p.Bearer.Keys {
-				add(index(key+".bearer.keys", j)+".pem_file", k.PEMFile)
-				add(index(key+".bearer.keys", j)+".jwk_file", k.JWKFile)
-			}
-		}
+	refs := fileRefs{config: c}
+	refs.listeners()
+	for i := range c.Providers {
+		refs.provider(index("providers", i), &c.Providers[i])
 	}
 	if s := c.Sessions.Store; s != nil && s.Redis != nil {
-		const key = "sessions.store.redis"
-		add(key+".username_file", s.Redis.UsernameFile)
-		add(key+".password_file", s.Redis.PasswordFile)
-		if t := s.Redis.Sentinel; t != nil {
-			add(key+".sentinel.username_file", t.UsernameFile)
-			add(key+".sentinel.password_file", t.PasswordFile)
-		}
-		if t := s.Redis.TLS; t != nil {
-			add(key+".tls.ca_file", t.CAFile)
-			add(key+".tls.cert_file", t.CertFile)
-			add(key+".tls.key_file", t.KeyFile)
-		}
+		refs.redis("sessions.store.redis", s.Redis)
 	}
 	for i, name := range c.Sessions.KeyFiles {
-		add(index("sessions.key_files", i), name)
+		refs.add(index("sessions.key_files", i), name)
 	}
 	if c.Probe != nil {
-		add("probe.ca_file", c.Probe.CAFile)
-		add("probe.token_file", c.Probe.TokenFile)
+		refs.add("probe.ca_file", c.Probe.CAFile)
+		refs.add("probe.token_file", c.Probe.TokenFile)
 	}
-	return refs
+	return refs.all
+}
+
+// fileRefs gathers the files of a configuration.
+type fileRefs struct {
+	config *Config
+	all    []FileRef
+}
+
+func (r *fileRefs) add(key, name string) {
+	if name != "" {
+		r.all = append(r.all, FileRef{key, r.config.Path(name), strings.HasPrefix(key, "sessions.key_files")})
+	}
+}
+
+func (r *fileRefs) tls(key string, t *TLS) {
+	if t != nil {
+		r.add(key+".cert_file", t.CertFile)
+		r.add(key+".key_file", t.KeyFile)
+		r.add(key+".client_ca_file", t.ClientCAFile)
+	}
+}
+
+func (r *fileRefs) listeners() {
+	l := &r.config.Listen
+	r.tls("listen.grpc.tls", l.GRPC.TLS)
+	if l.HTTP != nil {
+		r.tls("listen.http.tls", l.HTTP.TLS)
+	}
+	if l.Ops != nil {
+		r.tls("listen.ops.tls", l.Ops.TLS)
+	}
+	if l.Admin != nil {
+		r.tls("listen.admin.tls", l.Admin.TLS)
+		r.add("listen.admin.token_file", l.Admin.TokenFile)
+	}
+	for i, f := range l.ForwardAuth {
+		key := index("listen.forward_auth", i)
+		r.tls(key+".tls", f.TLS)
+		r.add(key+".secret_file", f.SecretFile)
+	}
+}
+
+func (r *fileRefs) provider(key string, p *Provider) {
+	r.add(key+".ca_file", p.CAFile)
+	if p.Client != nil {
+		r.add(key+".client.secret_file", p.Client.SecretFile)
+	}
+	if p.Bearer != nil {
+		r.add(key+".bearer.token_file", p.Bearer.TokenFile)
+		for i, k := range p.Bearer.Keys {
+			r.add(index(key+".bearer.keys", i)+".pem_file", k.PEMFile)
+			r.add(index(key+".bearer.keys", i)+".jwk_file", k.JWKFile)
+		}
+	}
+}
+
+func (r *fileRefs) redis(key string, s *Redis) {
+	r.add(key+".username_file", s.UsernameFile)
+	r.add(key+".password_file", s.PasswordFile)
+	if t := s.Sentinel; t != nil {
+		r.add(key+".sentinel.username_file", t.UsernameFile)
+		r.add(key+".sentinel.password_file", t.PasswordFile)
+	}
+	if t := s.TLS; t != nil {
+		r.add(key+".tls.ca_file", t.CAFile)
+		r.add(key+".tls.cert_file", t.CertFile)
+		r.add(key+".tls.key_file", t.KeyFile)
+	}
 }
 
 // CheckFiles opens every file that the configuration names. The error is a Mistakes.
